@@ -50,9 +50,7 @@ COLUMNS: dict[str, Column] = {
     "Metadata_Batch": Column("string", True, None, "experimental batch: what a correction removes"),
     "Metadata_Plate": Column("string", True, None, "plate barcode"),
     "Metadata_Well": Column("string", True, None, "well of the plate; with the plate it names the row"),
-    "Metadata_Perturbation": Column(
-        "string", True, None, "what was done to the cells: compound at a dose, gene"
-    ),
+    "Metadata_Perturbation": Column("string", True, None, "what was done to the cells: compound at a dose, gene"),
     "Metadata_Control": Column("string", True, ("negcon", "poscon", "trt"), "control type of the well"),
     "Metadata_Split": Column("string", True, ("train", "val", "test"), "what the well may be used for"),
     "Metadata_Compound": Column("string", False, None, "compound without its dose"),
@@ -98,9 +96,7 @@ class Profiles:
             raise DataError(f"profiles have no column {name}; they have {', '.join(self.metadata.columns)}")
         return self.metadata[name].to_numpy()
 
-    def with_features(
-        self, features: np.ndarray, names: tuple[str, ...] | None = None, **facts: Any
-    ) -> Profiles:
+    def with_features(self, features: np.ndarray, names: tuple[str, ...] | None = None, **facts: Any) -> Profiles:
         """Return the same rows with other features; ``facts`` are added to the provenance."""
         features = np.ascontiguousarray(features, dtype=np.float32)
         if names is None:
@@ -113,9 +109,7 @@ class Profiles:
 
     def rows(self, mask: np.ndarray) -> Profiles:
         """Return the rows that ``mask`` (boolean or integer index) selects."""
-        return replace(
-            self, metadata=self.metadata.loc[mask].reset_index(drop=True), features=self.features[mask]
-        )
+        return replace(self, metadata=self.metadata.loc[mask].reset_index(drop=True), features=self.features[mask])
 
 
 def feature_columns(columns) -> list[str]:
