@@ -1,0 +1,119 @@
+"""The only Python of the workflow: read and check the specs, then say which files each rule needs."""
+
+import sys
+from pathlib import Path
+
+BASE = Path(workflow.basedir)
+sys.path.insert(0, str(BASE / "src"))
+
+from morphobench.errors import SpecError
+from morphobench.specs import House, code_digest, load_house
+from morphobench.specs.plan import Plan
+
+try:
+    HOUSE = load_house(BASE, config, workflow.overwrite_configfiles)
+    PLAN = Plan(HOUSE)
+except SpecError as error:
+    sys.exit(f"morphobench: {error}")
+
+SCALE = HOUSE.config["scale"]
+DATA = HOUSE.config["data"]
+RESULTS = f"{HOUSE.config['results']}/{SCALE}"
+EVALUATION = "{dataset}/{method}/seed{seed}/fold{fold}"
+
+
+wildcard_constraints:
+    dataset=PLAN.pattern("datasets"),
+    method=PLAN.pattern("representations"),
+    correction=PLAN.pattern("corrections"),
+    table=PLAN.pattern("tables"),
+    figures=PLAN.pattern("figures"),
+    seed=r"\d+",
+    fold=r"\d+",
+
+
+def all_tables():
+    """The csv of every table that the configuration asks for."""
+    return [f"{RESULTS}/tables/{table}.csv" for table in PLAN.tables]
+
+
+def all_figures():
+    """Every figure of those tables."""
+    return [path for group in PLAN.figures for path in figure_files(group)]
+
+
+def figure_files(group):
+    """The pictures that one figure spec draws."""
+    return [f"{RESULTS}/figures/{name}.png" for name in PLAN.figure_names(group)]
+
+
+def figure_inputs(group):
+    """What a figure is drawn from: the profiles behind a table for embeddings, else the table itself."""
+    table = HOUSE.figures[group]["table"]
+    if HOUSE.figures[group]["kind"] == "embeddings":
+        return [f"{RESULTS}/{cell.folder}/profiles.parquet" for cell in PLAN.figure_cells(group)]
+    return [f"{RESULTS}/tables/{table}.csv"]
+
+
+def log_of(rule, *parts):
+    """Where a rule logs: one folder per rule below the results."""
+    return "/".join([RESULTS, "logs", rule, *parts]) + ".log"
+
+
+def benchmark_of(rule, *parts):
+    """Where a rule's time and memory are recorded."""
+    return "/".join([RESULTS, "benchmarks", rule, *parts]) + ".tsv"
+
+
+def simulated_manifest(wildcards):
+    """The simulator's manifest where a dataset is simulated at this scale, nothing where it is real."""
+    if HOUSE.datasets[wildcards.dataset]["source"] == "real":
+        return []
+    return f"{DATA}/simulated/{SCALE}/{wildcards.dataset}/manifest.tsv"
+
+
+def dataset_spec(*keys):
+    """A params function: the named parts of a dataset's resolved spec."""
+    return lambda wildcards: {k: HOUSE.datasets[wildcards.dataset].get(k) for k in keys}
+
+
+def method_spec(wildcards):
+    """The spec of a representation or control."""
+    return HOUSE.methods[wildcards.method]
+
+
+def correction_spec(wildcards):
+    """The spec of a correction."""
+    return HOUSE.methods[wildcards.correction]
+
+
+def need(resource, wildcard):
+    """A resources function: what a method's spec asks for; memory and time grow with each attempt."""
+
+    def amount(wildcards, attempt):
+        return HOUSE.methods[wildcards[wildcard]]["resources"][resource] * attempt
+
+    return amount
+
+
+def scores_of(cells):
+    """The scores files behind a list of evaluations."""
+    return [f"{RESULTS}/{cell.folder}/scores.csv" for cell in cells]
+
+
+def requested(names):
+    """Those of ``names`` that the command line asks for; all of them when it names none."""
+    targets = {Path(t).name.split(".")[0] for t in workflow.dag_settings.targets}
+    return [n for n in names if n in targets] or list(names)
+
+
+def report_partial_results():
+    """After a failure: make the tables and figures from what there is, and say how to go on."""
+    import json
+    import subprocess
+
+    plans = [PLAN.table_plan(t, RESULTS) for t in requested(PLAN.tables)]
+    plans += [PLAN.figure_plan(g, RESULTS) for g in requested(PLAN.figures)]
+    command = [sys.executable, "-m", "morphobench.report.partial"]
+    environment = {**__import__("os").environ, "PYTHONPATH": str(BASE / "src")}
+    subprocess.run(command, input=json.dumps(plans), text=True, env=environment, check=False)

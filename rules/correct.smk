@@ -1,0 +1,22 @@
+rule correct:
+    input:
+        profiles=f"{RESULTS}/{EVALUATION}/embedding.parquet",
+    output:
+        profiles=f"{RESULTS}/{EVALUATION}/{{correction}}/profiles.parquet",
+    log:
+        log_of("correct", EVALUATION, "{correction}"),
+    benchmark:
+        benchmark_of("correct", EVALUATION, "{correction}")
+    params:
+        spec=correction_spec,
+        code=lambda wildcards: code_digest("morphobench.corrections.apply", correction_spec(wildcards)["class"]),
+    threads: 1
+    resources:
+        mem_mb=need("mem_mb", "correction"),
+        runtime=need("runtime", "correction"),
+    conda:
+        "../envs/morphobench.yaml"
+    message:
+        "Correcting {wildcards.method} of {wildcards.dataset} with {wildcards.correction}"
+    script:
+        "../workflow/scripts/correct.py"

@@ -1,0 +1,40 @@
+rule embed:
+    input:
+        profiles=f"{RESULTS}/{{dataset}}/prepared/profiles.parquet",
+        annotations=f"{RESULTS}/{{dataset}}/prepared/annotations.parquet",
+    output:
+        profiles=f"{RESULTS}/{EVALUATION}/embedding.parquet",
+    log:
+        log_of("embed", EVALUATION),
+    benchmark:
+        benchmark_of("embed", EVALUATION)
+    wildcard_constraints:
+        method=PLAN.pattern("cpu_representations"),
+    params:
+        spec=method_spec,
+        code=lambda wildcards: code_digest("morphobench.representations.apply", method_spec(wildcards)["class"]),
+    threads: 1
+    resources:
+        mem_mb=need("mem_mb", "method"),
+        runtime=need("runtime", "method"),
+    conda:
+        "../envs/morphobench.yaml"
+    message:
+        "Embedding {wildcards.dataset} with {wildcards.method} (seed {wildcards.seed})"
+    script:
+        "../workflow/scripts/embed.py"
+
+
+use rule embed as embed_gpu with:
+    log:
+        log_of("embed_gpu", EVALUATION),
+    benchmark:
+        benchmark_of("embed_gpu", EVALUATION)
+    wildcard_constraints:
+        method=PLAN.pattern("gpu_representations"),
+    resources:
+        mem_mb=need("mem_mb", "method"),
+        runtime=need("runtime", "method"),
+        gpu=lambda wildcards: method_spec(wildcards)["resources"]["gpu"],
+    message:
+        "Embedding {wildcards.dataset} with {wildcards.method} on a GPU (seed {wildcards.seed})"

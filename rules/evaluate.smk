@@ -1,0 +1,50 @@
+rule neighbours:
+    input:
+        profiles=f"{RESULTS}/{EVALUATION}/{{correction}}/profiles.parquet",
+    output:
+        neighbours=f"{RESULTS}/{EVALUATION}/{{correction}}/neighbours.npz",
+        health=f"{RESULTS}/{EVALUATION}/{{correction}}/health.json",
+    log:
+        log_of("neighbours", EVALUATION, "{correction}"),
+    benchmark:
+        benchmark_of("neighbours", EVALUATION, "{correction}")
+    params:
+        needs=lambda wildcards: PLAN.neighbour_needs(wildcards.dataset),
+        code=code_digest("morphobench.metrics.neighbours", "morphobench.metrics.health"),
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    conda:
+        "../envs/morphobench.yaml"
+    message:
+        "Finding neighbours: {wildcards.dataset}, {wildcards.method}, {wildcards.correction}"
+    script:
+        "../workflow/scripts/neighbours.py"
+
+
+rule evaluate:
+    input:
+        profiles=f"{RESULTS}/{EVALUATION}/{{correction}}/profiles.parquet",
+        neighbours=rules.neighbours.output.neighbours,
+        health=rules.neighbours.output.health,
+        annotations=f"{RESULTS}/{{dataset}}/prepared/annotations.parquet",
+    output:
+        scores=f"{RESULTS}/{EVALUATION}/{{correction}}/scores.csv",
+    log:
+        log_of("evaluate", EVALUATION, "{correction}"),
+    benchmark:
+        benchmark_of("evaluate", EVALUATION, "{correction}")
+    params:
+        metrics=lambda wildcards: PLAN.metrics_for(wildcards.dataset),
+        code=lambda wildcards: code_digest("morphobench.metrics.evaluate", *PLAN.metric_functions(wildcards.dataset)),
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    conda:
+        "../envs/morphobench.yaml"
+    message:
+        "Scoring {wildcards.dataset}, {wildcards.method}, {wildcards.correction} (seed {wildcards.seed})"
+    script:
+        "../workflow/scripts/evaluate.py"

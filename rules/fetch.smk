@@ -1,0 +1,27 @@
+localrules:
+    fetch,
+
+
+rule fetch:
+    input:
+        simulated=simulated_manifest,
+    output:
+        manifest=f"{RESULTS}/{{dataset}}/raw/manifest.tsv",
+    log:
+        log_of("fetch", "{dataset}"),
+    benchmark:
+        benchmark_of("fetch", "{dataset}")
+    params:
+        spec=dataset_spec("id", "source", "files", "plates", "reader"),
+        raw=lambda wildcards: PLAN.raw_folder(wildcards.dataset),
+        code=code_digest("morphobench.fetch.dataset"),
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=720,
+    conda:
+        "../envs/morphobench.yaml"
+    message:
+        "Fetching the raw files of {wildcards.dataset}"
+    script:
+        "../workflow/scripts/fetch.py"

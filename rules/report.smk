@@ -1,0 +1,116 @@
+localrules:
+    targets,
+    render_table,
+
+
+rule render_table:
+    input:
+        scores=lambda wildcards: scores_of(PLAN.table_cells(wildcards.table)),
+    output:
+        csv=f"{RESULTS}/tables/{{table}}.csv",
+        status=f"{RESULTS}/tables/{{table}}.status.csv",
+        markdown=f"{RESULTS}/tables/{{table}}.md",
+        html=report(
+            f"{RESULTS}/tables/{{table}}.html",
+            caption="../workflow/report/table.rst",
+            category="Tables",
+            labels={"table": "{table}", "scale": SCALE},
+        ),
+        tex=f"{RESULTS}/tables/{{table}}.tex",
+    log:
+        log_of("render_table", "{table}"),
+    benchmark:
+        benchmark_of("render_table", "{table}")
+    params:
+        plan=lambda wildcards: PLAN.table_plan(wildcards.table, RESULTS),
+        code=code_digest("morphobench.report.partial"),
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    conda:
+        "../envs/morphobench.yaml"
+    message:
+        "Rendering table {wildcards.table}"
+    script:
+        "../workflow/scripts/render.py"
+
+
+for group in PLAN.figures:
+
+    rule:
+        name:
+            f"draw_{group}"
+        input:
+            files=figure_inputs(group),
+        output:
+            report(
+                figure_files(group),
+                caption="../workflow/report/figure.rst",
+                category="Figures",
+                labels={"figure": group, "scale": SCALE},
+            ),
+        log:
+            log_of("draw", group),
+        benchmark:
+            benchmark_of("draw", group)
+        params:
+            plan=PLAN.figure_plan(group, RESULTS),
+            code=code_digest("morphobench.report.partial"),
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 8000 * attempt,
+            runtime=lambda wildcards, attempt: 60 * attempt,
+        conda:
+            "../envs/morphobench.yaml"
+        message:
+            f"Drawing {group}"
+        script:
+            "../workflow/scripts/render.py"
+
+
+# Every table and every figure is a target under its own name.
+for table in PLAN.tables:
+
+    rule:
+        name:
+            table
+        input:
+            f"{RESULTS}/tables/{table}.csv",
+
+
+for group in PLAN.figures:
+    for figure in PLAN.figure_names(group):
+
+        rule:
+            name:
+                figure
+            input:
+                f"{RESULTS}/figures/{figure}.png",
+
+
+rule tables:
+    input:
+        all_tables(),
+
+
+rule figures:
+    input:
+        all_figures(),
+
+
+rule targets:
+    log:
+        log_of("targets"),
+    params:
+        text=PLAN.target_list(),
+    threads: 1
+    resources:
+        mem_mb=100,
+        runtime=1,
+    conda:
+        "../envs/morphobench.yaml"
+    message:
+        "What can be asked for:"
+    shell:
+        "printf '%s\n' {params.text:q} | tee {log}"

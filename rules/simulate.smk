@@ -1,0 +1,20 @@
+rule simulate:
+    output:
+        manifest=f"{DATA}/simulated/{SCALE}/{{dataset}}/manifest.tsv",
+    log:
+        log_of("simulate", "{dataset}"),
+    benchmark:
+        benchmark_of("simulate", "{dataset}")
+    params:
+        spec=dataset_spec("simulator", "simulate"),
+        code=lambda wildcards: code_digest(HOUSE.datasets[wildcards.dataset]["simulator"]),
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    conda:
+        "../envs/morphobench.yaml"
+    message:
+        "Simulating the files of {wildcards.dataset} as its provider serves them"
+    script:
+        "../workflow/scripts/simulate.py"

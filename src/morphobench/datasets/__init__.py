@@ -1,0 +1,1 @@
+"""Readers: a provider's raw files in, plates of raw profiles out, one at a time."""

@@ -1,0 +1,157 @@
+"""From specs to work: which evaluations a table needs, which metrics they run, and where the results lie.
+
+Only the standard library is imported, because every parse of the workflow asks for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from morphobench.report.cells import metric_ids, required_evaluations
+from morphobench.specs.house import REPRESENTATIONS, House
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One evaluation: a representation, corrected, for one seed and fold of a dataset."""
+
+    dataset: str
+    method: str
+    correction: str
+    seed: int
+    fold: int
+
+    @property
+    def folder(self) -> str:
+        """Folder of the evaluation below ``results/<scale>``."""
+        return f"{self.dataset}/{self.method}/seed{self.seed}/fold{self.fold}/{self.correction}"
+
+
+class Plan:
+    """What the selected tables and figures need.
+
+    Parameters
+    ----------
+    house
+        The validated specs.
+    """
+
+    folds = (0,)
+
+    def __init__(self, house: House):
+        self.house = house
+
+    @cached_property
+    def tables(self) -> list[str]:
+        """Ids of the tables that the configuration asks for."""
+        wanted = self.house.config["tables"]
+        return list(self.house.tables) if wanted == "all" else list(wanted)
+
+    @cached_property
+    def figures(self) -> list[str]:
+        """Ids of the figure specs that draw one of those tables."""
+        return [f for f, spec in self.house.figures.items() if spec["table"] in self.tables]
+
+    def figure_names(self, group: str) -> list[str]:
+        """Return the names of the pictures that one figure spec draws."""
+        return list(self.house.figures[group]["outputs"].values())
+
+    def pattern(self, kind: str) -> str:
+        """Return a regular expression that matches the ids of one kind and nothing else."""
+        ids: Iterable[str]
+        methods = self.house.methods.values()
+        if kind == "representations":
+            ids = [m["id"] for m in methods if m["kind"] in REPRESENTATIONS]
+        elif kind == "cpu_representations":
+            ids = [m["id"] for m in methods if m["kind"] in REPRESENTATIONS and not m["resources"]["gpu"]]
+        elif kind == "gpu_representations":
+            ids = [m["id"] for m in methods if m["kind"] in REPRESENTATIONS and m["resources"]["gpu"]]
+        elif kind == "corrections":
+            ids = [m["id"] for m in methods if m["kind"] == "correction"]
+        else:
+            ids = getattr(self.house, kind)
+        # A name that no file can have stands for "none of them": an empty alternation would match anything.
+        return "|".join(re.escape(i) for i in ids) or "-none-"
+
+    def raw_folder(self, dataset: str) -> str:
+        """Return where a dataset's raw files go; simulated ones are kept apart from real ones."""
+        config = self.house.config
+        if self.house.datasets[dataset]["source"] == "real":
+            return f"{config['data']}/raw"
+        return f"{config['data']}/simulated/{config['scale']}/{dataset}/raw"
+
+    def table_cells(self, table: str) -> list[Cell]:
+        """Return the evaluations that a table is made of, each once."""
+        spec = self.house.tables[table]
+        needed = required_evaluations(spec, self.house.methods, self.house.config["seeds"], self.folds)
+        return [Cell(spec["dataset"], *evaluation) for evaluation in needed]
+
+    def metrics_for(self, dataset: str) -> list[dict[str, Any]]:
+        """Return the specs of the metrics that any table on ``dataset`` names, parts of aggregates included."""
+        wanted: dict[str, None] = {}
+        for table in self.house.tables.values():
+            if table["dataset"] == dataset:
+                wanted |= dict.fromkeys(metric_ids(table))
+        queue = list(wanted)
+        while queue:
+            parts = self.house.metrics[queue.pop()]["parameters"].get("metrics", [])
+            queue += [p for p in parts if p not in wanted]
+            wanted |= dict.fromkeys(parts)
+        return [spec for i, spec in self.house.metrics.items() if i in wanted]
+
+    def metric_functions(self, dataset: str) -> list[str]:
+        """Return the ``module:function`` of every metric that runs on ``dataset``."""
+        return sorted({spec["function"] for spec in self.metrics_for(dataset)})
+
+    def neighbour_needs(self, dataset: str) -> list[dict[str, Any]]:
+        """Return what the metrics on ``dataset`` ask of the shared neighbour graph."""
+        return [spec for spec in self.metrics_for(dataset) if "neighbours" in spec]
+
+    def table_plan(self, table: str, results: str) -> dict[str, Any]:
+        """Return everything that rendering a table needs, as plain JSON-able values."""
+        spec = self.house.tables[table]
+        dataset = self.house.datasets[spec["dataset"]]
+        return {
+            "kind": "table",
+            "id": table,
+            "spec": spec,
+            "scale": self.house.config["scale"],
+            "dataset": {k: dataset[k] for k in ("id", "label", "source")},
+            "evaluations": self._evaluations(self.table_cells(table), results),
+            "metrics": {i: self.house.metrics[i] for i in sorted(set(metric_ids(spec)))},
+            "methods": self._method_labels(spec),
+            "folder": f"{results}/tables",
+        }
+
+    def figure_plan(self, group: str, results: str) -> dict[str, Any]:
+        """Return everything that drawing one figure spec needs, as plain JSON-able values."""
+        spec = self.house.figures[group]
+        plan = self.table_plan(spec["table"], results)
+        return {**plan, "kind": spec["kind"], "id": group, "figure": spec, "folder": f"{results}/figures"}
+
+    def _evaluations(self, cells: list[Cell], results: str) -> list[dict[str, Any]]:
+        # Every stage of an evaluation may have failed; the first that did is the reason its cells give.
+        rows = []
+        for cell in cells:
+            embedding = f"{cell.dataset}/{cell.method}/seed{cell.seed}/fold{cell.fold}"
+            logs = [f"{results}/logs/{rule}/{cell.dataset}.log" for rule in ("simulate", "fetch", "prepare")]
+            logs += [f"{results}/logs/{rule}/{embedding}.log" for rule in ("embed", "embed_gpu")]
+            logs += [f"{results}/logs/{rule}/{cell.folder}.log" for rule in ("correct", "neighbours", "evaluate")]
+            rows.append(
+                {
+                    **asdict(cell),
+                    "scores": f"{results}/{cell.folder}/scores.csv",
+                    "profiles": f"{results}/{cell.folder}/profiles.parquet",
+                    "failures": [f"{log}.failed.json" for log in logs],
+                }
+            )
+        return rows
+
+    def _method_labels(self, spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        named = {m for e in required_evaluations(spec, self.house.methods, [0], [0]) for m in e[:2]}
+        keys = ("id", "kind", "label", "deterministic")
+        return {m: {k: self.house.methods[m][k] for k in keys} for m in sorted(named)}

@@ -1,0 +1,30 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def mirror_folder() -> Path | None:
+    """The folder of real data: ``MORPHOBENCH_MIRROR`` if set, else ``../shared/mirror`` beside the repository."""
+    named = os.environ.get("MORPHOBENCH_MIRROR")
+    folder = Path(named) if named else ROOT.parent / "shared" / "mirror"
+    return folder.resolve() if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path:
+    """The mirror of real data; skips, saying what to set, where there is none."""
+    folder = mirror_folder()
+    if folder is None:
+        pytest.skip("no real data: set MORPHOBENCH_MIRROR to a folder with <host>/<path> copies (docs/data.md)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT

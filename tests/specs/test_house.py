@@ -1,0 +1,197 @@
+"""Configuration and specs are validated before anything runs: one sentence with file, line and key."""
+
+import shutil
+
+import pytest
+import yaml
+
+from morphobench.errors import SpecError
+from morphobench.specs import load_house
+from morphobench.specs.house import merged, resolve_dataset
+from morphobench.specs.plan import Plan
+
+
+@pytest.fixture
+def house(tmp_path, root):
+    """A copy of the shipped configuration and specs that a test may spoil."""
+    shutil.copy(root / "config.yaml", tmp_path)
+    shutil.copytree(root / "specs", tmp_path / "specs")
+    shutil.copytree(root / "workflow" / "schemas", tmp_path / "workflow" / "schemas")
+    return tmp_path
+
+
+def spoil(path, old, new):
+    text = path.read_text()
+    assert old in text, f"{path} has no {old!r}"
+    path.write_text(text.replace(old, new, 1))
+    return text[: text.index(old)].count("\n") + 1
+
+
+def sentence(house, config=None):
+    with pytest.raises(SpecError) as error:
+        load_house(house, config)
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def test_the_shipped_specs_are_valid(root):
+    shipped = load_house(root)
+    assert set(shipped.tables) >= {"bbbc021_corrections", "funk22_published", "cellpaintr_table1"}
+    assert set(shipped.datasets) >= {"bbbc021", "funk22_published", "cpg0016"}
+
+
+@pytest.mark.parametrize("scale", ["demo", "full", "tiny"])
+def test_every_scale_resolves(root, scale):
+    config = {**yaml.safe_load((root / "config.yaml").read_text()), "scale": scale}
+    for spec in load_house(root, config).datasets.values():
+        assert spec["source"] in ("real", "simulated")
+        assert "scales" not in spec
+
+
+def test_misspelt_config_key(house):
+    line = spoil(house / "config.yaml", "mirror:", "miror:")
+    assert sentence(house) == f"{house}/config.yaml, line {line}: unknown key 'miror'; did you mean 'mirror'?"
+
+
+def test_misspelt_config_key_on_the_command_line(house):
+    config = {**yaml.safe_load((house / "config.yaml").read_text()), "sacle": "tiny"}
+    text = sentence(house, config)
+    assert "--config" in text
+    assert "unknown key 'sacle'; did you mean 'scale'?" in text
+
+
+def test_bad_values(house):
+    config = yaml.safe_load((house / "config.yaml").read_text())
+    assert "scale is 'dmo', expected one of demo, full, tiny; did you mean 'demo'?" in sentence(
+        house, {**config, "scale": "dmo"}
+    )
+    assert "which is no folder here" in sentence(house, {**config, "mirror": "/no/such/folder"})
+    assert "tables names no table: 'bbbc021_correction'; did you mean 'bbbc021_corrections'?" in sentence(
+        house, {**config, "tables": ["bbbc021_correction"]}
+    )
+    assert "seeds" in sentence(house, {**config, "seeds": ["a"]})
+
+
+def test_misspelt_method_key(house):
+    path = house / "specs" / "methods" / "combat.yaml"
+    line = spoil(path, "deterministic:", "determinstic:")
+    text = sentence(house)
+    assert text.startswith(f"{path}, line {line}: unknown key 'determinstic'; did you mean 'deterministic'?")
+
+
+def test_misspelt_hyper_parameter(house):
+    path = house / "specs" / "methods" / "random.yaml"
+    spec = yaml.safe_load(path.read_text())
+    name = next(iter(spec["parameters"]))
+    line = spoil(path, f"{name}:", f"{name}x:")
+    text = sentence(house)
+    assert f"{path}, line {line}" in text
+    assert f"takes no parameter '{name}x'; did you mean '{name}'?" in text
+
+
+def test_class_that_does_not_exist(house):
+    path = house / "specs" / "methods" / "combat.yaml"
+    line = spoil(path, ":ComBat", ":Combat")
+    text = sentence(house)
+    assert f"{path}, line {line}: class is" in text
+    assert "defines no Combat; did you mean 'ComBat'?" in text
+
+
+def test_unknown_metric_in_a_table(house):
+    path = house / "specs" / "tables" / "bbbc021_corrections.yaml"
+    line = spoil(path, "metric: graph_connectivity", "metric: graph_conectivity")
+    text = sentence(house)
+    assert f"{path}, line {line}" in text
+    assert "metric names no metric: 'graph_conectivity'; did you mean 'graph_connectivity'?" in text
+
+
+def test_row_with_an_unknown_method(house):
+    path = house / "specs" / "tables" / "bbbc021_corrections.yaml"
+    line = spoil(path, "method: cellprofiler", "method: cellprofilr")
+    text = sentence(house)
+    assert f"{path}, line {line}" in text
+    assert "names no method: 'cellprofilr'; did you mean 'cellprofiler'?" in text
+
+
+def test_row_without_a_method(house):
+    path = house / "specs" / "tables" / "bbbc021_corrections.yaml"
+    line = spoil(path, "method: cellprofiler, ", "")
+    text = sentence(house)
+    assert f"{path}, line {line}" in text
+    assert "row 'Baseline' names no method" in text
+
+
+def test_row_whose_correction_is_no_correction(house):
+    path = house / "specs" / "tables" / "bbbc021_corrections.yaml"
+    spoil(path, "correction: combat", "correction: random")
+    assert "'random' is a control, expected a correction" in sentence(house)
+
+
+def test_missing_published_file(house):
+    (house / "specs" / "published" / "cellpaintr-table1.csv").unlink()
+    text = sentence(house)
+    assert "no file" in text
+    assert "cellpaintr-table1.csv" in text
+
+
+def test_id_that_is_not_the_file_name(house):
+    path = house / "specs" / "metrics" / "grit.yaml"
+    spoil(path, "id: grit", "id: grits")
+    assert "id is 'grits', expected 'grit'" in sentence(house)
+
+
+def test_method_that_cannot_take_the_dataset(house):
+    path = house / "specs" / "tables" / "bbbc021_corrections.yaml"
+    spoil(path, "method: cellprofiler", "method: mcvae_all")
+    assert "cannot take dataset 'bbbc021'; it takes funk22_published" in sentence(house)
+
+
+def test_unknown_preprocessing_step(house):
+    path = house / "specs" / "datasets" / "cpg0016.yaml"
+    line = spoil(path, "step: mad_normalise", "step: mad_normalize")
+    text = sentence(house)
+    assert f"{path}, line {line}" in text
+    assert "did you mean 'mad_normalise'?" in text
+
+
+def test_address_without_checksum_must_say_why(house):
+    path = house / "specs" / "datasets" / "bbbc021.yaml"
+    spec = yaml.safe_load(path.read_text())
+    spoil(path, spec["files"][0]["sha256"], "null")
+    # An empty checksum is only accepted beside a sentence that says what could not be checked.
+    assert "unverified" in sentence(house) or "sha256" in sentence(house)
+
+
+def test_merge_replaces_lists_and_merges_mappings():
+    base = {"a": {"b": 1, "c": [1, 2]}, "d": 1}
+    assert merged(base, {"a": {"c": [3]}, "e": 2}) == {"a": {"b": 1, "c": [3]}, "d": 1, "e": 2}
+
+
+def test_real_data_only_where_a_mirror_is_named():
+    spec = {"id": "x", "source": "real", "scales": {"demo": {"source": "real_if_mirror"}}}
+    assert resolve_dataset(spec, {"scale": "demo", "mirror": None})["source"] == "simulated"
+    assert resolve_dataset(spec, {"scale": "demo", "mirror": "folder"})["source"] == "real"
+
+
+def test_deterministic_methods_run_for_one_seed_only(root):
+    plan = Plan(load_house(root))
+    cells = plan.table_cells("bbbc021_corrections")
+    assert len(cells) == len(set(cells))
+    seeds = {}
+    for cell in cells:
+        seeds.setdefault((cell.method, cell.correction), set()).add(cell.seed)
+    assert seeds["cellprofiler", "none"] == {0}
+    assert seeds["random", "none"] == {0, 1, 2}
+
+
+def test_aggregates_bring_their_parts(root):
+    ids = [m["id"] for m in Plan(load_house(root)).metrics_for("cpg0016")]
+    assert {"aggregate_overall", "aggregate_bio", "leiden_nmi", "graph_connectivity"} <= set(ids)
+
+
+def test_adding_a_method_is_one_file(house):
+    """A further method needs its class and its YAML file; here the class exists already."""
+    text = (house / "specs" / "methods" / "random.yaml").read_text()
+    (house / "specs" / "methods" / "noise.yaml").write_text(text.replace("id: random", "id: noise"))
+    assert "noise" in load_house(house).methods
