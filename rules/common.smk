@@ -51,7 +51,10 @@ def figure_inputs(group):
     """What a figure is drawn from: the profiles behind a table for embeddings, else the table itself."""
     table = HOUSE.figures[group]["table"]
     if HOUSE.figures[group]["kind"] == "embeddings":
-        return [f"{RESULTS}/{cell.folder}/profiles.parquet" for cell in PLAN.figure_cells(group)]
+        return [
+            f"{RESULTS}/{cell.folder}/profiles.parquet"
+            for cell in PLAN.figure_cells(group)
+        ]
     return [f"{RESULTS}/tables/{table}.csv"]
 
 
@@ -116,4 +119,6 @@ def report_partial_results():
     plans += [PLAN.figure_plan(g, RESULTS) for g in requested(PLAN.figures)]
     command = [sys.executable, "-m", "morphobench.report.partial"]
     environment = {**__import__("os").environ, "PYTHONPATH": str(BASE / "src")}
-    subprocess.run(command, input=json.dumps(plans), text=True, env=environment, check=False)
+    subprocess.run(
+        command, input=json.dumps(plans), text=True, env=environment, check=False
+    )

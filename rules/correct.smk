@@ -7,15 +7,17 @@ rule correct:
         log_of("correct", EVALUATION, "{correction}"),
     benchmark:
         benchmark_of("correct", EVALUATION, "{correction}")
-    params:
-        spec=correction_spec,
-        code=lambda wildcards: code_digest("morphobench.corrections.apply", correction_spec(wildcards)["class"]),
+    conda:
+        "../envs/morphobench.yaml"
     threads: 1
     resources:
         mem_mb=need("mem_mb", "correction"),
         runtime=need("runtime", "correction"),
-    conda:
-        "../envs/morphobench.yaml"
+    params:
+        spec=correction_spec,
+        code=lambda wildcards: code_digest(
+            "morphobench.corrections.apply", correction_spec(wildcards)["class"]
+        ),
     message:
         "Correcting {wildcards.method} of {wildcards.dataset} with {wildcards.correction}"
     script:

@@ -10,15 +10,17 @@ rule embed:
         benchmark_of("embed", EVALUATION)
     wildcard_constraints:
         method=PLAN.pattern("cpu_representations"),
-    params:
-        spec=method_spec,
-        code=lambda wildcards: code_digest("morphobench.representations.apply", method_spec(wildcards)["class"]),
+    conda:
+        "../envs/morphobench.yaml"
     threads: 1
     resources:
         mem_mb=need("mem_mb", "method"),
         runtime=need("runtime", "method"),
-    conda:
-        "../envs/morphobench.yaml"
+    params:
+        spec=method_spec,
+        code=lambda wildcards: code_digest(
+            "morphobench.representations.apply", method_spec(wildcards)["class"]
+        ),
     message:
         "Embedding {wildcards.dataset} with {wildcards.method} (seed {wildcards.seed})"
     script:

@@ -8,15 +8,15 @@ rule neighbours:
         log_of("neighbours", EVALUATION, "{correction}"),
     benchmark:
         benchmark_of("neighbours", EVALUATION, "{correction}")
-    params:
-        needs=lambda wildcards: PLAN.neighbour_needs(wildcards.dataset),
-        code=code_digest("morphobench.metrics.neighbours", "morphobench.metrics.health"),
+    conda:
+        "../envs/morphobench.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
-    conda:
-        "../envs/morphobench.yaml"
+    params:
+        needs=lambda wildcards: PLAN.neighbour_needs(wildcards.dataset),
+        code=code_digest("morphobench.metrics.neighbours", "morphobench.metrics.health"),
     message:
         "Finding neighbours: {wildcards.dataset}, {wildcards.method}, {wildcards.correction}"
     script:
@@ -35,15 +35,17 @@ rule evaluate:
         log_of("evaluate", EVALUATION, "{correction}"),
     benchmark:
         benchmark_of("evaluate", EVALUATION, "{correction}")
-    params:
-        metrics=lambda wildcards: PLAN.metrics_for(wildcards.dataset),
-        code=lambda wildcards: code_digest("morphobench.metrics.evaluate", *PLAN.metric_functions(wildcards.dataset)),
+    conda:
+        "../envs/morphobench.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
-    conda:
-        "../envs/morphobench.yaml"
+    params:
+        metrics=lambda wildcards: PLAN.metrics_for(wildcards.dataset),
+        code=lambda wildcards: code_digest(
+            "morphobench.metrics.evaluate", *PLAN.metric_functions(wildcards.dataset)
+        ),
     message:
         "Scoring {wildcards.dataset}, {wildcards.method}, {wildcards.correction} (seed {wildcards.seed})"
     script:

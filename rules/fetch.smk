@@ -11,16 +11,16 @@ rule fetch:
         log_of("fetch", "{dataset}"),
     benchmark:
         benchmark_of("fetch", "{dataset}")
-    params:
-        spec=dataset_spec("id", "source", "files", "plates", "reader"),
-        raw=lambda wildcards: PLAN.raw_folder(wildcards.dataset),
-        code=code_digest("morphobench.fetch.dataset"),
+    conda:
+        "../envs/morphobench.yaml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=720,
-    conda:
-        "../envs/morphobench.yaml"
+    params:
+        spec=dataset_spec("id", "source", "files", "plates", "licence"),
+        raw=lambda wildcards: PLAN.raw_folder(wildcards.dataset),
+        code=lambda wildcards: code_digest("morphobench.fetch.dataset", *PLAN.selectors(wildcards.dataset)),
     message:
         "Fetching the raw files of {wildcards.dataset}"
     script:

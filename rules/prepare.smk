@@ -10,18 +10,26 @@ rule prepare:
         log_of("prepare", "{dataset}"),
     benchmark:
         benchmark_of("prepare", "{dataset}")
-    params:
-        spec=dataset_spec("id", "source", "reader", "files", "plates", "reader_options", "preprocessing"),
-        raw=lambda wildcards: PLAN.raw_folder(wildcards.dataset),
-        code=lambda wildcards: code_digest(
-            "morphobench.datasets.prepare", HOUSE.datasets[wildcards.dataset]["reader"]
-        ),
+    conda:
+        "../envs/morphobench.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
-    conda:
-        "../envs/morphobench.yaml"
+    params:
+        spec=dataset_spec(
+            "id",
+            "source",
+            "reader",
+            "files",
+            "plates",
+            "reader_options",
+            "preprocessing",
+        ),
+        raw=lambda wildcards: PLAN.raw_folder(wildcards.dataset),
+        code=lambda wildcards: code_digest(
+            "morphobench.datasets.prepare", HOUSE.datasets[wildcards.dataset]["reader"]
+        ),
     message:
         "Preparing the profiles of {wildcards.dataset}"
     script:

@@ -21,15 +21,15 @@ rule render_table:
         log_of("render_table", "{table}"),
     benchmark:
         benchmark_of("render_table", "{table}")
-    params:
-        plan=lambda wildcards: PLAN.table_plan(wildcards.table, RESULTS),
-        code=code_digest("morphobench.report.partial"),
+    conda:
+        "../envs/morphobench.yaml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=10,
-    conda:
-        "../envs/morphobench.yaml"
+    params:
+        plan=lambda wildcards: PLAN.table_plan(wildcards.table, RESULTS),
+        code=code_digest("morphobench.report.partial"),
     message:
         "Rendering table {wildcards.table}"
     script:
@@ -54,15 +54,15 @@ for group in PLAN.figures:
             log_of("draw", group),
         benchmark:
             benchmark_of("draw", group)
-        params:
-            plan=PLAN.figure_plan(group, RESULTS),
-            code=code_digest("morphobench.report.partial"),
+        conda:
+            "../envs/morphobench.yaml"
         threads: 1
         resources:
             mem_mb=lambda wildcards, attempt: 8000 * attempt,
             runtime=lambda wildcards, attempt: 60 * attempt,
-        conda:
-            "../envs/morphobench.yaml"
+        params:
+            plan=PLAN.figure_plan(group, RESULTS),
+            code=code_digest("morphobench.report.partial"),
         message:
             f"Drawing {group}"
         script:
@@ -102,14 +102,14 @@ rule figures:
 rule targets:
     log:
         log_of("targets"),
-    params:
-        text=PLAN.target_list(),
+    conda:
+        "../envs/morphobench.yaml"
     threads: 1
     resources:
         mem_mb=100,
         runtime=1,
-    conda:
-        "../envs/morphobench.yaml"
+    params:
+        text=PLAN.target_list(),
     message:
         "What can be asked for:"
     shell:

@@ -5,15 +5,18 @@ rule simulate:
         log_of("simulate", "{dataset}"),
     benchmark:
         benchmark_of("simulate", "{dataset}")
-    params:
-        spec=dataset_spec("simulator", "simulate"),
-        code=lambda wildcards: code_digest(HOUSE.datasets[wildcards.dataset]["simulator"]),
+    conda:
+        "../envs/morphobench.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=30,
-    conda:
-        "../envs/morphobench.yaml"
+    params:
+        spec=dataset_spec("simulator", "simulate"),
+        code=lambda wildcards: code_digest(
+            "morphobench.simulate.dataset",
+            HOUSE.datasets[wildcards.dataset]["simulator"],
+        ),
     message:
         "Simulating the files of {wildcards.dataset} as its provider serves them"
     script:

@@ -179,8 +179,6 @@ def _accepted(module: str, name: str) -> list[str] | None:
 
 def _check_steps(document: Document) -> None:
     registered = _registered_steps()
-    if registered is None:
-        return
     lists = [(("preprocessing",), document.value["preprocessing"])]
     lists += [
         (("scales", scale, "preprocessing"), overlay["preprocessing"])
@@ -192,10 +190,15 @@ def _check_steps(document: Document) -> None:
             _check_reference(document, (*keys, i, "step"), step["step"], registered, "preprocessing step")
 
 
-def _registered_steps() -> dict[str, None] | None:
-    from morphobench.preprocessing.names import STEPS
-
-    return dict.fromkeys(STEPS)
+def _registered_steps() -> dict[str, None]:
+    """Return the names of the preprocessing steps, read from their classes' source."""
+    module = f"{PACKAGE}.preprocessing.steps"
+    names = {}
+    for node in (n for n in _tree(module).body if isinstance(n, ast.ClassDef)):
+        for item in node.body:
+            if isinstance(item, ast.AnnAssign) and getattr(item.target, "id", None) == "step":
+                names[ast.literal_eval(item.value)] = None
+    return names
 
 
 def _check_table(document: Document, documents: Mapping[str, Any], published: Path) -> None:

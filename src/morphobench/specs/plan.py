@@ -16,7 +16,7 @@ from morphobench.specs.house import REPRESENTATIONS, House
 
 
 @dataclass(frozen=True)
-class Cell:
+class Evaluation:
     """One evaluation: a representation, corrected, for one seed and fold of a dataset."""
 
     dataset: str
@@ -84,11 +84,16 @@ class Plan:
             return f"{config['data']}/raw"
         return f"{config['data']}/simulated/{config['scale']}/{dataset}/raw"
 
-    def table_cells(self, table: str) -> list[Cell]:
+    def selectors(self, dataset: str) -> list[str]:
+        """Return the ``module:function`` that chooses a dataset's plates, where it has plates."""
+        plates = self.house.datasets[dataset]["plates"]
+        return [plates["selector"]] if plates else []
+
+    def table_cells(self, table: str) -> list[Evaluation]:
         """Return the evaluations that a table is made of, each once."""
         spec = self.house.tables[table]
         needed = required_evaluations(spec, self.house.methods, self.house.config["seeds"], self.folds)
-        return [Cell(spec["dataset"], *evaluation) for evaluation in needed]
+        return [Evaluation(spec["dataset"], *evaluation) for evaluation in needed]
 
     def metrics_for(self, dataset: str) -> list[dict[str, Any]]:
         """Return the specs of the metrics that any table on ``dataset`` names, parts of aggregates included."""
@@ -133,7 +138,7 @@ class Plan:
         plan = self.table_plan(spec["table"], results)
         return {**plan, "kind": spec["kind"], "id": group, "figure": spec, "folder": f"{results}/figures"}
 
-    def _evaluations(self, cells: list[Cell], results: str) -> list[dict[str, Any]]:
+    def _evaluations(self, cells: list[Evaluation], results: str) -> list[dict[str, Any]]:
         # Every stage of an evaluation may have failed; the first that did is the reason its cells give.
         rows = []
         for cell in cells:
