@@ -58,14 +58,14 @@ def figure_inputs(group):
     return [f"{RESULTS}/tables/{table}.csv"]
 
 
-def log_of(rule, *parts):
-    """Where a rule logs: one folder per rule below the results."""
-    return "/".join([RESULTS, "logs", rule, *parts]) + ".log"
+def log_of(stage, *parts):
+    """Where a stage logs: one folder per rule below the results."""
+    return str(Path(RESULTS, "logs", stage, *parts)) + ".log"
 
 
-def benchmark_of(rule, *parts):
-    """Where a rule's time and memory are recorded."""
-    return "/".join([RESULTS, "benchmarks", rule, *parts]) + ".tsv"
+def benchmark_of(stage, *parts):
+    """Where the time and memory of a stage are recorded."""
+    return str(Path(RESULTS, "benchmarks", stage, *parts)) + ".tsv"
 
 
 def simulated_manifest(wildcards):
@@ -117,7 +117,12 @@ def report_partial_results():
 
     plans = [PLAN.table_plan(t, RESULTS) for t in requested(PLAN.tables)]
     plans += [PLAN.figure_plan(g, RESULTS) for g in requested(PLAN.figures)]
-    command = [sys.executable, "-m", "morphobench.report.partial"]
+    command = [
+        sys.executable,
+        "-m",
+        "morphobench.report.plans",
+        str(BASE / "specs" / "published"),
+    ]
     environment = {**__import__("os").environ, "PYTHONPATH": str(BASE / "src")}
     subprocess.run(
         command, input=json.dumps(plans), text=True, env=environment, check=False

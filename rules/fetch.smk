@@ -20,7 +20,9 @@ rule fetch:
     params:
         spec=dataset_spec("id", "source", "files", "plates", "licence"),
         raw=lambda wildcards: PLAN.raw_folder(wildcards.dataset),
-        code=lambda wildcards: code_digest("morphobench.fetch.dataset", *PLAN.selectors(wildcards.dataset)),
+        code=lambda wildcards: code_digest(
+            "morphobench.fetch.dataset", *PLAN.selectors(wildcards.dataset)
+        ),
     message:
         "Fetching the raw files of {wildcards.dataset}"
     script:

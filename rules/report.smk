@@ -29,7 +29,7 @@ rule render_table:
         runtime=10,
     params:
         plan=lambda wildcards: PLAN.table_plan(wildcards.table, RESULTS),
-        code=code_digest("morphobench.report.partial"),
+        code=code_digest("morphobench.report.plans"),
     message:
         "Rendering table {wildcards.table}"
     script:
@@ -62,7 +62,7 @@ for group in PLAN.figures:
             runtime=lambda wildcards, attempt: 60 * attempt,
         params:
             plan=PLAN.figure_plan(group, RESULTS),
-            code=code_digest("morphobench.report.partial"),
+            code=code_digest("morphobench.report.plans"),
         message:
             f"Drawing {group}"
         script:

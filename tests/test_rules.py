@@ -14,7 +14,7 @@ def blocks(root):
     for path in [root / "Snakefile", *sorted((root / "rules").glob("*.smk"))]:
         text = path.read_text()
         starts = list(re.finditer(r"^[ \t]*(?:rule|checkpoint)(?:[ \t]+(\w+))?:[ \t]*$", text, re.M))
-        ends = [m.start() for m in starts[1:]] + [len(text)]
+        ends = [*(m.start() for m in starts[1:]), len(text)][: len(starts)]
         for start, end in zip(starts, ends, strict=True):
             body = text[start.start() : end]
             if re.search(r"^\s+(script|shell|run):", body, re.M):

@@ -8,12 +8,12 @@ sys.path.insert(0, str(Path(snakemake.scriptdir).parents[1] / "src"))
 from morphobench.jobs import logged_job  # noqa: E402 - the path above makes an uninstalled checkout work
 
 with logged_job(snakemake.log[0]):
-    from morphobench.representations.apply import represent_file
+    import pandas as pd
 
-    represent_file(
-        snakemake.input.profiles,
-        snakemake.input.annotations,
-        snakemake.output.profiles,
-        spec=snakemake.params.spec,
-        seed=int(snakemake.wildcards.seed),
-    )
+    from morphobench.profiles import read_profiles, write_profiles
+    from morphobench.representations.apply import represent
+
+    profiles = read_profiles(snakemake.input.profiles)
+    annotations = pd.read_parquet(snakemake.input.annotations)
+    seed = int(snakemake.wildcards.seed)
+    write_profiles(represent(profiles, annotations, snakemake.params.spec, seed), snakemake.output.profiles)

@@ -8,14 +8,25 @@ sys.path.insert(0, str(Path(snakemake.scriptdir).parents[1] / "src"))
 from morphobench.jobs import logged_job  # noqa: E402 - the path above makes an uninstalled checkout work
 
 with logged_job(snakemake.log[0]):
-    from morphobench.metrics.evaluate import evaluate_file
+    import json
 
-    evaluate_file(
-        snakemake.input.profiles,
-        snakemake.input.neighbours,
-        snakemake.input.health,
-        snakemake.input.annotations,
-        snakemake.output.scores,
-        metrics=snakemake.params.metrics,
+    import pandas as pd
+
+    from morphobench.files import atomic_path
+    from morphobench.metrics.evaluate import evaluate
+    from morphobench.metrics.neighbours import load_neighbours
+    from morphobench.profiles import read_profiles
+
+    profiles = read_profiles(snakemake.input.profiles)
+    scores = evaluate(
+        profiles,
+        load_neighbours(snakemake.input.neighbours, profiles),
+        pd.read_parquet(snakemake.input.annotations),
+        snakemake.params.metrics,
+        int(snakemake.wildcards.seed),
         wildcards=dict(snakemake.wildcards.items()),
+        health=json.loads(Path(snakemake.input.health).read_text()),
     )
+    print(scores.to_string())
+    with atomic_path(snakemake.output.scores) as part:
+        scores.to_csv(part, index=False)

@@ -1,4 +1,4 @@
-"""Find the neighbours that all metrics share, and check the embedding's health."""
+"""Find the neighbours that all metrics share, and check the health of the embedding."""
 
 import sys
 from pathlib import Path
@@ -8,11 +8,14 @@ sys.path.insert(0, str(Path(snakemake.scriptdir).parents[1] / "src"))
 from morphobench.jobs import logged_job  # noqa: E402 - the path above makes an uninstalled checkout work
 
 with logged_job(snakemake.log[0]):
-    from morphobench.metrics.neighbours import neighbours_file
+    from morphobench.files import write_json
+    from morphobench.metrics.health import health
+    from morphobench.metrics.neighbours import compute_neighbours, required_neighbours, save_neighbours
+    from morphobench.profiles import read_profiles
 
-    neighbours_file(
-        snakemake.input.profiles,
-        snakemake.output.neighbours,
-        snakemake.output.health,
-        needs=snakemake.params.needs,
-    )
+    profiles = read_profiles(snakemake.input.profiles)
+    found = health(profiles.features)
+    print(found)
+    needed = required_neighbours(snakemake.params.needs, len(profiles))
+    save_neighbours(compute_neighbours(profiles.features, needed), snakemake.output.neighbours)
+    write_json(snakemake.output.health, found)

@@ -8,6 +8,8 @@ sys.path.insert(0, str(Path(snakemake.scriptdir).parents[1] / "src"))
 from morphobench.jobs import logged_job  # noqa: E402 - the path above makes an uninstalled checkout work
 
 with logged_job(snakemake.log[0]):
-    from morphobench.report.partial import render
+    from morphobench.report.plans import render
 
-    render(snakemake.params.plan)
+    published = Path(snakemake.scriptdir).parents[1] / "specs" / "published"
+    for path in render(snakemake.params.plan, published):
+        print(path)

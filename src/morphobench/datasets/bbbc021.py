@@ -1,7 +1,7 @@
 """BBBC021: the published CellProfiler well profiles of Caie et al. 2010, joined with the image table.
 
-Batch is the week, replicate 3 is the test split. The profile file is already MAD-robustised per plate and
-feature-selected by its makers.
+Batch is the week, replicate 3 is the test split. Its makers selected the features and scaled each by median and
+MAD over all wells at once, not by plate: differences between plates and weeks are still in the file.
 """
 
 from __future__ import annotations
@@ -20,12 +20,19 @@ from morphobench.datasets.collection import (
     need_file,
     read_table,
     refuse_duplicates,
+    refuse_unknown_options,
 )
 from morphobench.errors import DataError
 from morphobench.profiles import PREFIX, Profiles
 
 PLATE, WELL = "Image_Metadata_Plate_DAPI", "Image_Metadata_Well_DAPI"
-_PROFILE_COLUMNS = ("Metadata_Plate", "Metadata_Well", "Metadata_Compound", "Metadata_Concentration", "Metadata_moa")
+_PROFILE_COLUMNS = (
+    "Metadata_Plate",
+    "Metadata_Well",
+    "Metadata_Compound",
+    "Metadata_Concentration",
+    "Metadata_moa",
+)
 _IMAGE_COLUMNS = (PLATE, WELL, "Replicate", "Image_Metadata_Compound", "Image_Metadata_Concentration")
 
 
@@ -53,6 +60,7 @@ def read(files: Mapping[str, Path], plates_root: Path | None, options: Mapping[s
         If a file is not as expected, a well occurs twice, a well has no images, or the tables disagree about a
         compound, a concentration or a mechanism.
     """
+    refuse_unknown_options(options, ("test_replicates",))
     paths = {name: need_file(files, name) for name in ("profiles", "images", "moa")}
     profiles = read_table(paths["profiles"], _PROFILE_COLUMNS)
     refuse_duplicates(paths["profiles"], profiles, ["Metadata_Plate", "Metadata_Well"], "well")
@@ -115,22 +123,30 @@ def _check_images(paths: Mapping[str, Path], wells: pd.DataFrame) -> None:
             if here == "Metadata_Plate":
                 raise DataError(f"{paths['images']}: has no images of {well}, which {paths['profiles']} profiles")
             raise DataError(
-                f"{paths['profiles']}: {here} of {well} is {row[here]!r}, but {paths['images']} says {row[there]!r}"
+                f"{paths['profiles']}: {here} of {well} is {row[here]!r}, "
+                f"but {paths['images']} says {row[there]!r}"
             )
 
 
 def _check_moa(paths: Mapping[str, Path], wells: pd.DataFrame) -> None:
     table = read_table(paths["moa"], ("compound", "concentration", "moa"))
     # Doses are spelt 0.300000 in one file and 0.3 in another: as numbers they are the same.
-    known = {(c, float(d)): m for c, d, m in zip(table["compound"], table["concentration"], table["moa"], strict=True)}
+    known = {
+        (c, float(d)): m for c, d, m in zip(table["compound"], table["concentration"], table["moa"], strict=True)
+    }
     seen = wells[["Metadata_Compound", "Metadata_Concentration", "Metadata_moa"]].drop_duplicates()
     for compound, dose, moa in seen.itertuples(index=False):
-        near = [m for (c, d), m in known.items() if c == compound and np.isclose(d, float(dose), rtol=1e-6, atol=0)]
+        near = [
+            m for (c, d), m in known.items() if c == compound and np.isclose(d, float(dose), rtol=1e-6, atol=0)
+        ]
         if not near:
-            raise DataError(f"{paths['moa']}: has no row for {compound} at {dose:g}, which {paths['profiles']} profiles")
+            raise DataError(
+                f"{paths['moa']}: has no row for {compound} at {dose:g}, which {paths['profiles']} profiles"
+            )
         if near[0] != moa:
             raise DataError(
-                f"{paths['profiles']}: mechanism of {compound} at {dose:g} is {moa!r}, but {paths['moa']} says {near[0]!r}"
+                f"{paths['profiles']}: mechanism of {compound} at {dose:g} is {moa!r}, "
+                f"but {paths['moa']} says {near[0]!r}"
             )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from morphobench.errors import DataError
+from morphobench.errors import DataError, SpecError
 from morphobench.profiles import Profiles
 
 EXCLUDED_COLUMNS = ("what", "id", "reason")
@@ -100,6 +100,14 @@ def need_columns(path: Path, found: Iterable[str], columns: Iterable[str]) -> No
         if column not in found:
             have = ", ".join(found[:12]) + (", ..." if len(found) > 12 else "")
             raise DataError(f"{path}: column {column} is missing; found {have}")
+
+
+def refuse_unknown_options(options: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raise SpecError for the first reader option that is not among ``known``."""
+    known = list(known)
+    for key in options:
+        if key not in known:
+            raise SpecError(f"reader_options has unknown key {key!r}; known keys are {', '.join(known) or 'none'}")
 
 
 def refuse_duplicates(path: Path, table: pd.DataFrame, key: list[str], what: str) -> None:

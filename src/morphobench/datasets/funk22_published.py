@@ -23,6 +23,7 @@ from morphobench.datasets.collection import (
     need_columns,
     need_file,
     read_table,
+    refuse_unknown_options,
 )
 from morphobench.errors import DataError
 from morphobench.profiles import Profiles
@@ -40,8 +41,8 @@ def read(files: Mapping[str, Path], plates_root: Path | None, options: Mapping[s
     Parameters
     ----------
     files
-        ``embedding`` (parquet, index ``gene_symbol_0``), ``corum`` (complex, tab, genes), ``functions`` (JSON, gene to
-        group), and optionally ``corum_pairs`` (``entity1,entity2``).
+        ``embedding`` (parquet, index ``gene_symbol_0``), ``corum`` (complex, tab, genes), ``functions`` (JSON,
+        gene to group), and optionally ``corum_pairs`` (``entity1,entity2``).
     plates_root
         Not used.
     options
@@ -50,14 +51,15 @@ def read(files: Mapping[str, Path], plates_root: Path | None, options: Mapping[s
     Returns
     -------
     PlateCollection
-        One plate ``published``; annotations of collections ``corum`` (complexes restricted to screened genes, with at
-        least two of them) and ``function``; notes with the agreement between the complexes and the published pairs.
+        One plate ``published``; annotations of collections ``corum`` (complexes restricted to screened genes, with
+        at least two of them) and ``function``; notes with the agreement of complexes and published pairs.
 
     Raises
     ------
     DataError
         If a file cannot be read or lacks what it must have, or a gene occurs twice.
     """
+    refuse_unknown_options(options, ())
     path = need_file(files, "embedding")
     frame = _embedding(path)
     genes = frame.index.to_numpy(dtype=object)
@@ -77,7 +79,10 @@ def read(files: Mapping[str, Path], plates_root: Path | None, options: Mapping[s
     screened = set(genes) - {CONTROL}
     complexes, small = _complexes(need_file(files, "corum"), screened)
     functions, unscreened = _functions(need_file(files, "functions"), screened)
-    notes = {"genes": len(screened), "genes sharing a CORUM complex": len({g for m in complexes.values() for g in m})}
+    notes = {
+        "genes": len(screened),
+        "genes sharing a CORUM complex": len({g for m in complexes.values() for g in m}),
+    }
     if "corum_pairs" in files:
         notes["corum pairs"] = _compare_pairs(need_file(files, "corum_pairs"), complexes, screened)
     rows = [(gene, name, "corum") for name, members in complexes.items() for gene in members]
@@ -129,7 +134,9 @@ def _functions(path: Path, screened: set[str]) -> tuple[list[tuple[str, str]], l
         raise DataError(f"{path}: not valid JSON ({error.msg}, line {error.lineno})") from error
     if not isinstance(groups, dict) or not all(isinstance(v, str) for v in groups.values()):
         raise DataError(f"{path}: expected one JSON object that gives each gene the name of its group")
-    left_out = [("gene", g, f"in functional group {groups[g]!r} but not screened") for g in groups if g not in screened]
+    left_out = [
+        ("gene", g, f"in functional group {groups[g]!r} but not screened") for g in groups if g not in screened
+    ]
     return [(gene, group) for gene, group in groups.items() if gene in screened], left_out
 
 

@@ -12,10 +12,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from morphobench.datasets.collection import PlateCollection, PlateSource, excluded_table, need_columns
+from morphobench.datasets.collection import (
+    PlateCollection,
+    PlateSource,
+    excluded_table,
+    need_columns,
+    need_file,
+    refuse_unknown_options,
+)
 from morphobench.datasets.jump_features import common_features, read_mandatory
 from morphobench.datasets.jump_selection import split_plates
-from morphobench.datasets.jump_tables import Tables, join_tables, split_by_plate
+from morphobench.datasets.jump_tables import join_tables, split_by_plate
 from morphobench.errors import DataError, SpecError
 from morphobench.fetch.addresses import local_path
 from morphobench.profiles import PREFIX, Profiles
@@ -31,7 +38,7 @@ class _File:
     path: Path
     plate: str
     batch: str
-    features: set[str]
+    features: frozenset[str]
     wells: list[str]
 
 
@@ -46,24 +53,23 @@ def read(files: Mapping[str, Path], plates_root: Path | None, options: Mapping[s
         Folder of raw files, in which plates lie under their addresses.
     options
         ``plates``: the ``plates`` part of the spec (``url``, ``select``, ``missing``); ``features``: see
-        :func:`~morphobench.datasets.jump_features.chosen_features`; ``missing_features``: ``error`` or ``exclude``;
-        ``test_fraction``, ``split_seed``: see :func:`~morphobench.datasets.jump_tables.split_by_plate`.
+        :func:`~morphobench.datasets.jump_features.chosen_features`; ``missing_features``: ``error`` or
+        ``exclude``; ``test_fraction``, ``split_seed``: see
+        :func:`~morphobench.datasets.jump_tables.split_by_plate`.
 
     Returns
     -------
     PlateCollection
         Plates by source, batch and name; columns ``Metadata_Source, Metadata_Microscope, Metadata_PlateType`` and
-        ``Metadata_JCP2022`` beside the required ones. Blocked plates, absent files, wells without a treatment, wells of one table
-        that another lacks, and features that are not used are listed in ``excluded``.
+        ``Metadata_JCP2022`` beside the required ones. Blocked plates, absent files, wells without a treatment,
+        wells of one table that another lacks, and features that are not used are listed in ``excluded``.
 
     Raises
     ------
     DataError
         If a file is missing, unreadable or not as expected, a well occurs twice, or a plate lacks a feature.
     """
-    for key in options:
-        if key not in _OPTIONS:
-            raise SpecError(f"reader_options has unknown key {key!r}; known keys are {', '.join(_OPTIONS)}")
+    refuse_unknown_options(options, _OPTIONS)
     if plates_root is None or "plates" not in options:
         raise SpecError("the JUMP reader needs the folder of raw files and the plates part of the spec")
     spec = options["plates"]
@@ -72,7 +78,7 @@ def read(files: Mapping[str, Path], plates_root: Path | None, options: Mapping[s
     plate_files, absent = _plate_files(chosen, spec, Path(plates_root))
     excluded += absent
     tables = join_tables(files, chosen[chosen["Metadata_Plate"].isin([f.plate for f in plate_files])])
-    mandatory = read_mandatory(Path(files["mandatory_features"])) if "mandatory_features" in files else None
+    mandatory = read_mandatory(need_file(files, "mandatory_features")) if "mandatory_features" in files else None
     names, left_out = common_features(
         {f"plate {f.plate} ({f.path})": f.features for f in plate_files},
         mandatory,
@@ -83,8 +89,9 @@ def read(files: Mapping[str, Path], plates_root: Path | None, options: Mapping[s
     splits = split_by_plate(chosen, options.get("test_fraction", 0.3), options.get("split_seed", 0))
     sources = []
     by_plate = dict(list(tables.wells.groupby("Metadata_Plate")))
+    explained = {id_ for _, id_, _ in tables.excluded}
     for file in plate_files:
-        metadata, rows = _match_wells(file, by_plate.get(file.plate), tables, excluded)
+        metadata, rows = _match_wells(file, by_plate.get(file.plate), explained, excluded)
         if metadata is not None:
             metadata = metadata.assign(Metadata_Split=splits[file.plate])
             sources.append(PlateSource(file.plate, file.batch, _reader(file, metadata, rows, names)))
@@ -95,11 +102,13 @@ def read(files: Mapping[str, Path], plates_root: Path | None, options: Mapping[s
 
 def _plate_files(chosen: pd.DataFrame, spec: Mapping[str, Any], root: Path):
     found, absent = [], []
+    # Plates by the thousand have the same few sets of columns: each is held once.
+    sets: dict[frozenset[str], frozenset[str]] = {}
     for row in chosen.itertuples(index=False):
         url = spec["url"].format(source=row.Metadata_Source, batch=row.Metadata_Batch, plate=row.Metadata_Plate)
         path = local_path(url, root)
         if path.is_file():
-            found.append(_open(path, row))
+            found.append(_open(path, row, sets))
         elif spec.get("missing", "error") == "record":
             absent.append(("plate", row.Metadata_Plate, "in the plate table, but the provider has no file"))
         else:
@@ -109,7 +118,7 @@ def _plate_files(chosen: pd.DataFrame, spec: Mapping[str, Any], root: Path):
     return found, absent
 
 
-def _open(path: Path, row: Any) -> _File:
+def _open(path: Path, row: Any, sets: dict[frozenset[str], frozenset[str]]) -> _File:
     try:
         with pq.ParquetFile(path) as file:
             columns = file.schema_arrow.names
@@ -123,20 +132,24 @@ def _open(path: Path, row: Any) -> _File:
     for column, expected in (("Metadata_Source", row.Metadata_Source), ("Metadata_Plate", row.Metadata_Plate)):
         other = key[column][key[column] != expected]
         if len(other):
-            raise DataError(f"{path}: {column} is {other.iloc[0]!r} in row {other.index[0]}, expected {expected!r}")
+            raise DataError(
+                f"{path}: {column} is {other.iloc[0]!r} in row {other.index[0]}, expected {expected!r}"
+            )
     if key["Metadata_Well"].isna().any():
         raise DataError(f"{path}: Metadata_Well is empty in row {int(key['Metadata_Well'].isna().argmax())}")
     if key["Metadata_Well"].duplicated().any():
         well = key["Metadata_Well"][key["Metadata_Well"].duplicated()].iloc[0]
         raise DataError(f"{path}: well {well} of plate {row.Metadata_Plate} occurs twice; expected one row a well")
-    features = {c for c in columns if not c.startswith(PREFIX)}
+    features = frozenset(c for c in columns if not c.startswith(PREFIX))
+    features = sets.setdefault(features, features)
     return _File(path, row.Metadata_Plate, row.Metadata_Batch, features, key["Metadata_Well"].tolist())
 
 
-def _match_wells(file: _File, known: pd.DataFrame | None, tables: Tables, excluded: list[tuple[str, str, str]]):
+def _match_wells(
+    file: _File, known: pd.DataFrame | None, explained: set[str], excluded: list[tuple[str, str, str]]
+):
     """Return metadata of the usable wells in the file's order and their rows; list the rest in ``excluded``."""
     wells = known.set_index("Metadata_Well", drop=False) if known is not None else pd.DataFrame()
-    explained = {id_ for _, id_, _ in tables.excluded}
     rows = [i for i, well in enumerate(file.wells) if well in wells.index]
     for well in file.wells:
         if well not in wells.index and f"{file.plate}/{well}" not in explained:

@@ -1,4 +1,4 @@
-"""Which of a plate's CellProfiler columns are features here, the same for all plates, in the order of their names."""
+"""Which of a plate's CellProfiler columns are features here: the same for all plates, in the order of names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def chosen_features(names: Iterable[str], choice: Mapping[str, Any] | None) -> l
     choice = choice or {}
     unknown = [key for key in choice if key not in ("dyes", "compartments")]
     if unknown:
-        raise SpecError(f"reader_options.features has unknown key {unknown[0]!r}; known keys are dyes, compartments")
+        raise SpecError(
+            f"reader_options.features has unknown key {unknown[0]!r}; known keys are dyes, compartments"
+        )
     kept = []
     for name in names:
         words = set(re.split("_+", name))
@@ -53,7 +55,7 @@ def read_mandatory(path: Path) -> list[str]:
 
 
 def common_features(
-    columns: Mapping[str, set[str]],
+    columns: Mapping[str, frozenset[str]],
     mandatory: list[str] | None,
     choice: Mapping[str, Any] | None,
     missing: str,
@@ -70,7 +72,7 @@ def common_features(
     choice
         See :func:`chosen_features`.
     missing
-        ``error``: a chosen mandatory feature that a plate lacks is an error; ``exclude``: it is dropped for all plates.
+        ``error``: a chosen mandatory feature that a plate lacks is an error; ``exclude``: it is dropped for all.
 
     Returns
     -------
@@ -93,7 +95,8 @@ def common_features(
         for name in sorted(set(counts) - required)
     ]
     excluded += [
-        ("feature", name, "names none of the chosen dyes or compartments") for name in sorted(required - set(names))
+        ("feature", name, "names none of the chosen dyes or compartments")
+        for name in sorted(required - set(names))
     ]
     lost = {name for name in names if counts[name] < len(columns)}
     if lost and missing == "error":
@@ -102,7 +105,9 @@ def common_features(
             if gone:
                 more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
                 raise DataError(f"{where}: feature {gone[0]} is missing{more}; expected it in every plate")
-    excluded += [("feature", n, f"missing in {len(columns) - counts[n]} of {len(columns)} plates") for n in sorted(lost)]
+    excluded += [
+        ("feature", n, f"missing in {len(columns) - counts[n]} of {len(columns)} plates") for n in sorted(lost)
+    ]
     names = [name for name in names if name not in lost]
     if not names:
         raise DataError(f"{next(iter(columns))}: no feature is left that all {len(columns)} plates have")

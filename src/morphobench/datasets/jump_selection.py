@@ -45,8 +45,9 @@ def split_plates(files: Mapping[str, Path], select: Mapping[str, Any]) -> tuple[
         Holds ``plate``, the path of the plate table.
     select
         ``scenario``: 1 to 5, sets ``sources`` and ``plate_types`` unless those are given too; ``sources``,
-        ``plate_types``, ``batches``, ``plates``: lists of values to keep, absent or null for all; ``block``: list of
-        ``source`` with ``batch`` or ``plate``, a ``reason``, and optionally ``keep_types``, plate types the entry spares.
+        ``plate_types``, ``batches``, ``plates``: lists of values to keep, absent or null for all; ``block``: list
+        of ``source`` with ``batch`` or ``plate``, a ``reason``, and optionally ``keep_types``, plate types it
+        spares.
 
     Returns
     -------
@@ -78,7 +79,9 @@ def split_plates(files: Mapping[str, Path], select: Mapping[str, Any]) -> tuple[
     kept = chosen[reasons.isna()].sort_values(list(PLATE_COLUMNS[:3]), ignore_index=True)
     if kept.empty:
         raise DataError(f"{path}: no plate fits plates.select; expected at least one")
-    blocked = chosen.assign(reason=reasons)[reasons.notna()].sort_values(list(PLATE_COLUMNS[:3]), ignore_index=True)
+    blocked = chosen.assign(reason=reasons)[reasons.notna()].sort_values(
+        list(PLATE_COLUMNS[:3]), ignore_index=True
+    )
     return kept, blocked
 
 
@@ -101,7 +104,9 @@ def _blocked(chosen: pd.DataFrame, block: list[Mapping[str, Any]]) -> pd.Series:
         extra = [k for k in entry if k not in _BLOCK_KEYS]
         if extra or "source" not in entry or not entry.get("reason") or ("batch" in entry) == ("plate" in entry):
             raise SpecError(f"plates.select.block entry {dict(entry)} needs source, batch or plate, and reason")
-        column, value = ("Metadata_Batch", entry["batch"]) if "batch" in entry else ("Metadata_Plate", entry["plate"])
+        column, value = (
+            ("Metadata_Batch", entry["batch"]) if "batch" in entry else ("Metadata_Plate", entry["plate"])
+        )
         hit = (chosen["Metadata_Source"] == entry["source"]) & (chosen[column] == value)
         hit &= ~chosen["Metadata_PlateType"].isin(entry.get("keep_types", []))
         reasons[hit & reasons.isna()] = entry["reason"]

@@ -1,7 +1,7 @@
 """JUMP's metadata tables joined: what was done to each well, and with which microscope it was seen.
 
-Joins are on ``Metadata_JCP2022``, never on names or InChIKeys, which do not identify a JUMP compound. What an outer
-join would leave dangling is reported.
+Joins are on ``Metadata_JCP2022``, never on names or InChIKeys, which do not identify a JUMP compound. What an
+outer join would leave dangling is reported.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ def join_tables(files: Mapping[str, Path], plates: pd.DataFrame) -> Tables:
     excluded = _unusable(wells)
     out = {id_ for _, id_, _ in excluded}
     wells = wells[~(wells["Metadata_Plate"] + "/" + wells["Metadata_Well"]).isin(out)]
-    compounds, controls = _compounds(need_file(files, "compound")), _controls(need_file(files, "perturbation_control"))
+    compounds, controls = (
+        _compounds(need_file(files, "compound")),
+        _controls(need_file(files, "perturbation_control")),
+    )
     jcp = wells["Metadata_JCP2022"]
     types = jcp.map(controls["Metadata_pert_type"])
     empty = types == "empty"
@@ -104,9 +107,9 @@ def join_tables(files: Mapping[str, Path], plates: pd.DataFrame) -> Tables:
 def split_by_plate(plates: pd.DataFrame, test_fraction: float, seed: int) -> pd.Series:
     """Return ``train`` or ``test`` for every plate, indexed by plate name.
 
-    Whole plates are held out, within each batch: of a batch of n >= 2 plates ``round(n * test_fraction)``, at least
-    one and at most n - 1, are for testing; a batch of one plate is for training. Which ones depends on the seed and the plate's
-    name alone, not on the order or the number of other batches.
+    Whole plates are held out, within each batch: of a batch of n >= 2 plates ``round(n * test_fraction)``, at
+    least one and at most n - 1, are for testing; a batch of one plate is for training. Which ones depends on the
+    seed and the names of the batch's plates alone, not on their order or on other batches.
     """
     splits = pd.Series("train", index=plates["Metadata_Plate"].to_numpy(), dtype=object)
     for _, group in plates.groupby(["Metadata_Source", "Metadata_Batch"], sort=True):
@@ -133,7 +136,8 @@ def _wells(path: Path, plates: pd.DataFrame) -> pd.DataFrame:
     if lost.any():
         row = joined[lost].iloc[0]
         raise DataError(
-            f"{path}: plate {row['Metadata_Plate']} has source {row['Metadata_Source']!r}, the plate table has another"
+            f"{path}: plate {row['Metadata_Plate']} has source {row['Metadata_Source']!r}, "
+            "but the plate table names another"
         )
     return joined
 
@@ -161,7 +165,8 @@ def _controls(path: Path) -> pd.DataFrame:
         row = table[bad].iloc[0]
         found = row["Metadata_pert_type"]
         raise DataError(
-            f"{path}: Metadata_pert_type of {row['Metadata_JCP2022']} is {found!r}, expected negcon, poscon or empty"
+            f"{path}: Metadata_pert_type of {row['Metadata_JCP2022']} is {found!r}, "
+            "expected negcon, poscon or empty"
         )
     return table.set_index("Metadata_JCP2022")
 

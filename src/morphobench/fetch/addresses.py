@@ -18,15 +18,18 @@ def relative_path(url: str) -> str:
     """Return ``<host>/<path>`` for an address, safe to append to a folder or to a mirror's base address.
 
     Different addresses give different paths: the query is part of the file name (after an ``@``, so that
-    ``?id=1`` and ``?id=2`` stay apart), percent escapes are kept as written, and a fragment is refused. Only what a
-    server cannot tell apart either (the scheme, the case of the host) is lost.
+    ``?id=1`` and ``?id=2`` stay apart), percent escapes are kept as written, and a fragment is refused. Only the
+    scheme and the case of the host are lost.
 
     Raises
     ------
     FetchError
         If the address is not http, https or s3, names no file, or could lead out of the folder.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise FetchError(f"{url}: not an address ({error})") from error
     if parts.scheme.lower() not in ("http", "https", "s3"):
         raise FetchError(f"{url}: not an address this can fetch, expected http://, https:// or s3://")
     host = parts.netloc.lower()

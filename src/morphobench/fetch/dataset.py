@@ -11,7 +11,7 @@ from morphobench.errors import FetchError, SpecError
 from morphobench.fetch.addresses import local_path
 from morphobench.fetch.files import fetch
 from morphobench.fetch.manifest import read_manifest
-from morphobench.fetch.transport import Missing
+from morphobench.fetch.transport import MissingError
 
 
 def fetch_dataset(
@@ -28,8 +28,8 @@ def fetch_dataset(
     spec
         Keys used: ``files`` (list of ``name, url, size, sha256, licence`` and, where only a
         commit is known, ``git_sha1``), ``plates`` (None, or ``url`` with
-        ``{source} {batch} {plate}``, ``selector`` as module:callable, ``select`` options, ``missing`` as ``error`` or
-        ``record``), ``licence``.
+        ``{source} {batch} {plate}``, ``selector`` as module:callable, ``select`` options, ``missing`` as ``error``
+        or ``record``), ``licence``.
     raw_root
         Folder of raw files. Simulated files carry the real addresses: give them a root of their own.
     mirror
@@ -40,8 +40,9 @@ def fetch_dataset(
     Returns
     -------
     list of dict
-        One record a file with ``name, url, path, size, sha256, licence, status``, and ``plate`` for plates. A plate that the provider
-        does not have gets status ``missing`` and no size where the spec says ``missing: record``.
+        One record a file with ``name, url, path, size, sha256, licence, status``, and ``plate`` for plates. A
+        plate that the provider does not have gets status ``missing`` and no size if the spec says ``missing:
+        record``.
 
     Raises
     ------
@@ -74,11 +75,11 @@ def plate_addresses(plates: Mapping[str, Any], files: Mapping[str, Path]) -> lis
     try:
         selector = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise SpecError(f"plates.selector is {plates['selector']!r}, expected module:callable ({error})") from error
+        raise SpecError(
+            f"plates.selector is {plates['selector']!r}, expected module:callable ({error})"
+        ) from error
     chosen = selector(files, plates.get("select") or {})
-    rows = zip(
-        chosen["Metadata_Source"], chosen["Metadata_Batch"], chosen["Metadata_Plate"], strict=True
-    )
+    rows = zip(chosen["Metadata_Source"], chosen["Metadata_Batch"], chosen["Metadata_Plate"], strict=True)
     return [{"plate": p, "url": plates["url"].format(source=s, batch=b, plate=p)} for s, b, p in rows]
 
 
@@ -88,13 +89,15 @@ def _fetch_plates(spec, files, raw_root, mirror, pins, manifest) -> list[dict[st
     for entry in plate_addresses(plates, files):
         try:
             record = _fetch_entry({**entry, "size": None, "sha256": None}, raw_root, mirror, pins, manifest)
-        except Missing as error:
+        except MissingError as error:
             if plates.get("missing", "error") != "record":
                 raise
             missing = error
             path = local_path(entry["url"], raw_root)
             record = {"url": entry["url"], "path": str(path), "size": None, "sha256": None, "status": "missing"}
-        records.append({"name": entry["plate"], "plate": entry["plate"], **record, "licence": spec["licence"]["name"]})
+        records.append(
+            {"name": entry["plate"], "plate": entry["plate"], **record, "licence": spec["licence"]["name"]}
+        )
     if missing is not None and all(r["status"] == "missing" for r in records):
         raise FetchError(f"none of the {len(records)} plates could be had; the last: {missing}") from missing
     return records

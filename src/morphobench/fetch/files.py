@@ -9,7 +9,7 @@ from typing import Any
 
 from morphobench.errors import FetchError
 from morphobench.fetch.addresses import local_path, relative_path
-from morphobench.fetch.transport import Missing, Unreachable, download
+from morphobench.fetch.transport import MissingError, UnreachableError, download
 from morphobench.files import atomic_path, sha256_of
 
 HINT = "set a mirror that has copies: `mirror: <folder>` in config.yaml, or `--config mirror=<folder>`"
@@ -53,8 +53,8 @@ def fetch(
     Raises
     ------
     FetchError
-        One sentence: the file is not in the mirror, cannot be reached, or is not the one expected. Missing and
-        Unreachable (subclasses) say which of the first two.
+        One sentence: the file is not in the mirror (MissingError), cannot be reached (UnreachableError), or is not
+        the one expected.
     """
     destination = Path(destination)
     if destination.is_file() and _difference(destination, size, sha256, git_sha1) is None:
@@ -64,8 +64,8 @@ def fetch(
             origin = url
             try:
                 download(url, part)
-            except Unreachable as error:
-                raise Unreachable(f"{error}; without a network, {HINT}") from error
+            except UnreachableError as error:
+                raise UnreachableError(f"{error}; without a network, {HINT}") from error
         elif is_address(mirror):
             origin = f"{str(mirror).rstrip('/')}/{relative_path(url)}"
             _from_base_address(url, origin, part)
@@ -83,7 +83,9 @@ def _from_folder(url: str, copy: Path, mirror: Path, part: Path) -> None:
     if not mirror.is_dir():
         raise FetchError(f"{mirror}: the mirror is not a folder; expected a folder with <host>/<path> copies")
     if not copy.is_file():
-        raise Missing(f"{copy}: not in the mirror; with a mirror nothing else is asked, so put a copy of {url} there")
+        raise MissingError(
+            f"{copy}: not in the mirror; with a mirror nothing else is asked, so put a copy of {url} there"
+        )
     try:
         shutil.copyfile(copy, part)
     except OSError as error:
@@ -93,12 +95,14 @@ def _from_folder(url: str, copy: Path, mirror: Path, part: Path) -> None:
 def _from_base_address(url: str, origin: str, part: Path) -> None:
     try:
         download(origin, part, redirects=False)
-    except Missing as error:
-        raise Missing(
+    except MissingError as error:
+        raise MissingError(
             f"{origin}: not in the mirror; with a mirror nothing else is asked, so put a copy of {url} there"
         ) from error
-    except Unreachable as error:
-        raise Unreachable(f"{error}; it is the mirror's copy of {url}, and with a mirror nothing else is asked") from error
+    except UnreachableError as error:
+        raise UnreachableError(
+            f"{error}; it is the mirror's copy of {url}, and with a mirror nothing else is asked"
+        ) from error
 
 
 def _difference(path: Path, size: int | None, sha256: str | None, git_sha1: str | None) -> str | None:

@@ -44,7 +44,9 @@ def read_manifest(path: str | Path) -> list[dict[str, Any]]:
     records = []
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(COLUMNS) or not (row[2].isdigit() or not row[2]):
-            raise DataError(f"{path}: line {number} is not a manifest row of {len(COLUMNS)} cells with a whole size")
+            raise DataError(
+                f"{path}: line {number} is not a manifest row of {len(COLUMNS)} cells with a whole size"
+            )
         record: dict[str, Any] = {c: v or None for c, v in zip(COLUMNS, row, strict=True)}
         record["size"] = int(row[2]) if row[2] else None
         records.append(record)

@@ -19,11 +19,11 @@ _BLOCK = 1 << 20
 _PAGE_STARTS = (b"<!doctype html", b"<html")
 
 
-class Unreachable(FetchError):
+class UnreachableError(FetchError):
     """Nobody answered at the address: no network, no such host, connection refused or timed out."""
 
 
-class Missing(FetchError):
+class MissingError(FetchError):
     """The server, or the mirror, says that it does not have this file."""
 
 
@@ -43,9 +43,9 @@ def download(url: str, part: Path, *, redirects: bool = True, timeout: tuple[flo
 
     Raises
     ------
-    Unreachable
+    UnreachableError
         If no connection comes about.
-    Missing
+    MissingError
         If the answer is 404 or 410.
     FetchError
         If the status is another than 200, the body is an HTML page where a file was asked for, or the body ends
@@ -61,14 +61,14 @@ def download(url: str, part: Path, *, redirects: bool = True, timeout: tuple[flo
             _check_answer(url, answer)
             _save(url, answer, part)
     except (requests.ConnectionError, requests.Timeout) as error:
-        raise Unreachable(f"{url}: cannot be reached ({_reason(error)})") from error
+        raise UnreachableError(f"{url}: cannot be reached ({_reason(error)})") from error
     except requests.RequestException as error:
         raise FetchError(f"{url}: broken off ({_reason(error)})") from error
 
 
 def _check_answer(url: str, answer: requests.Response) -> None:
     if answer.status_code in (404, 410):
-        raise Missing(f"{url}: the server answers {answer.status_code} (no such file)")
+        raise MissingError(f"{url}: the server answers {answer.status_code} (no such file)")
     if answer.status_code != 200:
         raise FetchError(f"{url}: the server answers {answer.status_code} ({answer.reason}), expected 200")
     kind = answer.headers.get("Content-Type", "").lower()

@@ -62,7 +62,9 @@ def _forest_f1(evaluation: Evaluation, column: str, controls: bool, trees: int, 
     value = weighted_f1(truth, predicted, np.ones((1, len(truth))))[0]
     if len(truth) < 2:
         return float(value), float("nan"), float("nan"), len(truth)
-    draws = np.random.default_rng(evaluation.seed).multinomial(len(truth), np.full(len(truth), 1 / len(truth)), 1000)
+    draws = np.random.default_rng(evaluation.seed).multinomial(
+        len(truth), np.full(len(truth), 1 / len(truth)), 1000
+    )
     low, high = np.percentile(weighted_f1(truth, predicted, draws), [2.5, 97.5])
     return float(value), float(low), float(high), len(truth)
 

@@ -178,7 +178,7 @@ def leiden_nmi(evaluation: Evaluation, k: int = 15) -> Score:
 
 
 def leiden_ari(evaluation: Evaluation, k: int = 15) -> Score:
-    """Adjusted Rand index at the resolution that :func:`leiden_nmi` keeps (scib 1.1)."""
+    """Compute the adjusted Rand index at the resolution that :func:`leiden_nmi` keeps (scib 1.1)."""
     from sklearn.metrics import adjusted_rand_score as ari
 
     codes, clusters = _clustered(evaluation, k)

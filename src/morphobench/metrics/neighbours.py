@@ -53,7 +53,9 @@ class Neighbours:
         graph = getattr(self, space)
         held = 0 if graph is None else graph.indices.shape[1]
         if held < k:
-            raise DataError(f"the neighbour graph holds {held} {space} neighbours of each row, expected at least {k}")
+            raise DataError(
+                f"the neighbour graph holds {held} {space} neighbours of each row, expected at least {k}"
+            )
         return Graph(graph.indices[:, :k], graph.distances[:, :k])
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from morphobench.errors import NotApplicable
-from morphobench.metrics.evaluation import Evaluation, Score, codes_of, mean_score
+from morphobench.metrics.evaluation import Evaluation, Score, bootstrap_mean, codes_of, mean_score
 
 
 def silhouette_samples(features: np.ndarray, codes: np.ndarray, block_mb: float = 128) -> np.ndarray:
@@ -16,7 +18,7 @@ def silhouette_samples(features: np.ndarray, codes: np.ndarray, block_mb: float 
     features
         (N, D) numbers.
     codes
-        (N,) cluster ids 0..K-1, each used, K >= 2.
+        (N,) cluster ids, at least two different ones.
     block_mb
         Bound of the temporary memory in MiB beyond float64 copies of the features.
 
@@ -25,6 +27,7 @@ def silhouette_samples(features: np.ndarray, codes: np.ndarray, block_mb: float 
     numpy.ndarray
         (N,) float64 in [-1, 1].
     """
+    _, codes = np.unique(codes, return_inverse=True)
     order = np.argsort(codes, kind="stable")
     data = np.asarray(features, dtype=np.float64)[order]
     data = data - data.mean(axis=0)
@@ -58,8 +61,8 @@ def silhouette_samples(features: np.ndarray, codes: np.ndarray, block_mb: float 
     return result
 
 
-def batch_silhouettes(features: np.ndarray, labels: np.ndarray, batches: np.ndarray) -> np.ndarray:
-    """Return, per usable label, the mean of 1 - abs(silhouette by batch) among its wells.
+def batch_silhouettes(features: np.ndarray, labels: np.ndarray, batches: np.ndarray) -> list[np.ndarray]:
+    """Return, per usable label, 1 - abs(silhouette by batch) of its wells.
 
     A label is left out, as scib does, if its wells lie in one batch or all in different ones.
 
@@ -71,12 +74,12 @@ def batch_silhouettes(features: np.ndarray, labels: np.ndarray, batches: np.ndar
         (N,) integer codes.
     """
     order = np.argsort(labels, kind="stable")
-    means = []
+    found = []
     for rows in np.split(order, np.cumsum(np.bincount(labels))[:-1]):
         codes, names = codes_of(batches[rows])
         if 1 < len(names) < len(rows):
-            means.append(np.mean(1 - np.abs(silhouette_samples(features[rows], codes))))
-    return np.array(means)
+            found.append(1 - np.abs(silhouette_samples(features[rows], codes)))
+    return found
 
 
 def silhouette_batch(evaluation: Evaluation) -> Score:
@@ -85,14 +88,20 @@ def silhouette_batch(evaluation: Evaluation) -> Score:
     batches, batch_names = codes_of(evaluation.column(evaluation.batch))
     if len(batch_names) < 2:
         raise NotApplicable(f"there is one batch only ({batch_names[0]}); nothing to separate")
-    means = batch_silhouettes(evaluation.profiles.features, labels, batches)
-    if not len(means):
+    found = batch_silhouettes(evaluation.profiles.features, labels, batches)
+    if not found:
         raise NotApplicable(
-            f"none of the {len(names)} perturbations has wells in two batches with more than one well in one of them"
+            f"none of the {len(names)} perturbations has wells in two batches, more than one well in one of them"
         )
-    left = len(names) - len(means)
+    left = len(names) - len(found)
     reason = f"{left} of {len(names)} perturbations left out: one batch only, or one well in each batch"
-    return mean_score(means, evaluation.seed, reason=reason if left else "")
+    means = np.array([values.mean() for values in found])
+    score = mean_score(means, evaluation.seed, reason=reason if left else "")
+    if len(found) > 1:
+        return score
+    # One perturbation (often the negative control) leaves only its wells to judge the spread from.
+    low, high = bootstrap_mean(found[0], evaluation.seed)
+    return replace(score, low=low, high=high)
 
 
 def silhouette_label(evaluation: Evaluation) -> Score:

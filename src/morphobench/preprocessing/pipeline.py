@@ -19,14 +19,24 @@ from morphobench.preprocessing.steps import build_steps
 from morphobench.preprocessing.stores import MemoryStore, PlateSource, PlateStore, ScratchStore
 from morphobench.profiles import PROVENANCE_KEY, Profiles, check_profiles
 
+# The footer of a parquet file takes about 1.75 kB per feature and row group, in memory too: a row group per plate
+# would cost as much as keeping all plates.
+ROW_GROUP_BYTES = 64 * 2**20
+
 
 def run_pipeline(
-    steps: Sequence[dict[str, Any]], plates: Iterable[PlateSource], out_path: str | Path, scratch_dir: str | Path
+    steps: Sequence[dict[str, Any]],
+    plates: Iterable[PlateSource],
+    out_path: str | Path,
+    scratch_dir: str | Path,
+    *,
+    row_group_bytes: int = ROW_GROUP_BYTES,
 ) -> dict[str, Any]:
     """Preprocess plates one at a time and write one profiles file.
 
-    Memory holds one plate and, for selection by correlation, a few feature-by-feature matrices. The output has
-    a row group per plate, rows in plate order, features sorted by name, float32; it appears only when complete.
+    Memory holds one plate, one row group of the output and, for selection by correlation, a few feature-by-feature
+    matrices. The output's rows are in plate order, its features sorted by name, float32; it appears only when
+    complete.
 
     Parameters
     ----------
@@ -38,6 +48,8 @@ def run_pipeline(
         The profiles file to write.
     scratch_dir
         Folder for intermediate files (as large as the features in float32); what is made there is removed.
+    row_group_bytes
+        A row group is closed at the first plate with which its features reach this size.
 
     Returns
     -------
@@ -58,7 +70,7 @@ def run_pipeline(
         store = ScratchStore(plates, Path(folder))
         report = _run(built, store)
         facts = {**store.provenance, "preprocessing": summary(report)}
-        _write(store, Path(out_path), facts, built)
+        _write(store, Path(out_path), facts, built, row_group_bytes)
         _count(report, built)
     return report
 
@@ -127,17 +139,20 @@ def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in parameters.items()}
 
 
-def _write(store: ScratchStore, path: Path, provenance: dict[str, Any], steps: list[Step]) -> None:
-    """Write the plates, each checked, as row groups of one file."""
+def _write(
+    store: ScratchStore, path: Path, provenance: dict[str, Any], steps: list[Step], row_group_bytes: int
+) -> None:
+    """Write the plates, each checked, in row groups of whole plates."""
     fields = [*store.schema, *(pa.field(name, pa.float32()) for name in store.names)]
     text = json.dumps(provenance, sort_keys=True).encode()
     schema = pa.schema(fields, metadata={PROVENANCE_KEY: text})
-    metadata_names = list(store.schema.names)
+    labels = list(store.schema.names)
+    waiting: list[pa.Table] = []
     with (
         atomic_path(path) as part,
-        # Statistics and dictionaries of float columns would only make the footer grow with plates x features.
+        # Statistics and dictionaries of features would only make the footer larger.
         pq.ParquetWriter(
-            part, schema, compression="zstd", write_statistics=metadata_names, use_dictionary=metadata_names
+            part, schema, compression="zstd", write_statistics=labels, use_dictionary=labels
         ) as writer,
     ):
         for index, entry in enumerate(store.entries):
@@ -148,7 +163,11 @@ def _write(store: ScratchStore, path: Path, provenance: dict[str, Any], steps: l
             _check_finite(plate, where, steps)
             check_profiles(plate, where)
             arrays = [*metadata.columns, *(pa.array(column) for column in np.ascontiguousarray(features.T))]
-            writer.write_table(pa.table(arrays, schema=schema), row_group_size=entry.rows)
+            waiting.append(pa.table(arrays, schema=schema))
+            rows = sum(map(len, waiting))
+            if rows * len(store.names) * 4 >= row_group_bytes or index == len(store.entries) - 1:
+                writer.write_table(pa.concat_tables(waiting), row_group_size=rows)
+                waiting = []
 
 
 def _check_finite(profiles: Profiles, where: str, steps: list[Step]) -> None:

@@ -255,7 +255,8 @@ def build_steps(specs: Sequence[dict[str, Any]]) -> list[Step]:
     """
     steps = []
     for place, spec in enumerate(specs, start=1):
-        values = dict(spec)
+        # YAML 1.1 reads an unquoted key `on` as true.
+        values = {"on" if key is True else key: value for key, value in spec.items()}
         name = values.pop("step", None)
         if name not in STEPS:
             raise SpecError(f"preprocessing step {place}: unknown step {name!r}{_nearest(name, STEPS)}")

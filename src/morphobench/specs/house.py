@@ -24,12 +24,15 @@ class House:
 
     Attributes
     ----------
+    root
+        The workflow's folder.
     config
         The validated configuration.
     datasets, methods, metrics, tables, figures
         Specs by id; datasets are resolved for the configuration's scale and mirror.
     """
 
+    root: Path
     config: dict[str, Any]
     datasets: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, Any]]
@@ -73,7 +76,7 @@ def load_house(
         check(load_yaml(path), schemas / "config.schema.yaml")
     if config is None:
         config = load_yaml(root / "config.yaml").value
-    config = {k: v for k, v in config.items() if v is not None or k == "mirror"}
+    config = {k: _typed(k, v) for k, v in config.items() if v is not None or k == "mirror"}
     command_line = Document(Path("the configuration (config.yaml with --config and --configfile)"), config)
     check(command_line, schemas / "config.schema.yaml")
     documents = {kind: _read_kind(root, kind, schemas) for kind in KINDS}
@@ -92,7 +95,7 @@ def load_house(
         _check_reference(document, ("table",), document.value["table"], documents["tables"], "table")
     specs = {kind: {i: d.value for i, d in docs.items()} for kind, docs in documents.items()}
     specs["datasets"] = {i: resolve_dataset(s, config) for i, s in specs["datasets"].items()}
-    return House(config=dict(config), **specs)
+    return House(root=root, config=dict(config), **specs)
 
 
 def resolve_dataset(spec: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,6 +109,13 @@ def resolve_dataset(spec: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
     if resolved["source"] == "real_if_mirror":
         resolved["source"] = "real" if config.get("mirror") else "simulated"
     return resolved
+
+
+def _typed(key: str, value: Any) -> Any:
+    # Snakemake hands the items of a list on the command line over as text: --config seeds=[0].
+    if key == "seeds" and isinstance(value, list):
+        return [int(v) if isinstance(v, str) and v.isdigit() else v for v in value]
+    return value
 
 
 def _read_kind(root: Path, kind: str, schemas: Path) -> dict[str, Document]:

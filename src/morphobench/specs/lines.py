@@ -73,7 +73,8 @@ def _construct(loader: Any, node: yaml.Node, keys: Keys, lines: dict[Keys, int],
     if isinstance(node, yaml.MappingNode):
         result: dict[Any, Any] = {}
         for key_node, value_node in node.value:
-            key = loader.construct_object(key_node)
+            # As written: YAML 1.1 would turn the keys "on", "off", "yes" and "no" into booleans.
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else loader.construct_object(key_node)
             line = key_node.start_mark.line + 1
             if key in result:
                 raise SpecError(

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from morphobench.files import sha256_of
 from morphobench.report.cells import metric_ids, required_evaluations
 from morphobench.specs.house import REPRESENTATIONS, House
 
@@ -95,6 +96,16 @@ class Plan:
         needed = required_evaluations(spec, self.house.methods, self.house.config["seeds"], self.folds)
         return [Evaluation(spec["dataset"], *evaluation) for evaluation in needed]
 
+    def figure_cells(self, group: str) -> list[Evaluation]:
+        """Return the evaluations whose profiles a figure of embeddings shows: its rows, for the first seed."""
+        figure = self.house.figures[group]
+        table = self.house.tables[figure["table"]]
+        shown = {row for panel in figure.get("panels", {}).values() for row in panel["rows"]}
+        rows = [row for block in table["blocks"] for row in block["rows"] if row["row"] in shown]
+        pairs = dict.fromkeys((row["method"], row.get("correction", "none")) for row in rows)
+        seed = self.house.config["seeds"][0]
+        return [Evaluation(table["dataset"], *pair, seed, fold) for pair in pairs for fold in self.folds]
+
     def metrics_for(self, dataset: str) -> list[dict[str, Any]]:
         """Return the specs of the metrics that any table on ``dataset`` names, parts of aggregates included."""
         wanted: dict[str, None] = {}
@@ -129,8 +140,19 @@ class Plan:
             "evaluations": self._evaluations(self.table_cells(table), results),
             "metrics": {i: self.house.metrics[i] for i in sorted(set(metric_ids(spec)))},
             "methods": self._method_labels(spec),
+            "published": self._published_digests(spec),
             "folder": f"{results}/tables",
         }
+
+    def target_list(self) -> str:
+        """Return the names that can be asked for, as text."""
+        lines = ["all, tables, figures", "", "Tables"]
+        lines += [f"  {table:28}{self.house.tables[table]['title']}" for table in self.tables]
+        lines += ["", "Figures"]
+        for group in self.figures:
+            title = self.house.figures[group]["title"]
+            lines += [f"  {name:28}{title}" for name in self.figure_names(group)]
+        return "\n".join(lines)
 
     def figure_plan(self, group: str, results: str) -> dict[str, Any]:
         """Return everything that drawing one figure spec needs, as plain JSON-able values."""
@@ -155,6 +177,11 @@ class Plan:
                 }
             )
         return rows
+
+    def _published_digests(self, spec: dict[str, Any]) -> dict[str, str]:
+        named = [part["published"] for part in (spec, *spec["blocks"]) if part.get("published")]
+        files = {published["file"] for published in named}
+        return {name: sha256_of(self.house.root / "specs" / "published" / name) for name in sorted(files)}
 
     def _method_labels(self, spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
         named = {m for e in required_evaluations(spec, self.house.methods, [0], [0]) for m in e[:2]}

@@ -48,7 +48,8 @@ def check(document: Document, schema: Path) -> None:
     """
     errors = sorted(
         _validator(schema).iter_errors(document.value),
-        key=lambda e: (document.lines.get(tuple(e.absolute_path), 0), str(e.message)),
+        # A misspelt key is both unknown and missing; the first says more.
+        key=lambda e: (e.validator == "required", document.lines.get(tuple(e.absolute_path), 0), str(e.message)),
     )
     if errors:
         raise SpecError(_sentence(document, _deepest(errors[0])))

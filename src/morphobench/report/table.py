@@ -1,0 +1,181 @@
+"""Building a table: measured cells from score files, beside the published numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from morphobench.report.cells import Cell, Evaluation
+from morphobench.report.published import Published, read_published
+from morphobench.report.scores import Reading, ScoreStore, worst
+
+TABLE_COLUMNS = (
+    "table,row,setting,column,metric,measured_mean,measured_std,measured_n,ci_low,ci_high,status,"
+    "published_mean,published_std,unit,higher_is_better"
+).split(",")
+STATUS_COLUMNS = ["table", "row", "setting", "column", "status", "reason", "log"]
+HIGHER = {"higher": 1, "lower": 0, "none": None}
+
+
+class Table(NamedTuple):
+    """A table as data.
+
+    Attributes
+    ----------
+    cells
+        One row a cell, columns :data:`TABLE_COLUMNS`.
+    status
+        One row a cell that is not ``ok``, columns :data:`STATUS_COLUMNS`: why, and where the log is.
+    """
+
+    cells: pd.DataFrame
+    status: pd.DataFrame
+
+
+def build_table(
+    spec: Mapping[str, Any],
+    cells: Sequence[Cell],
+    scores: Mapping[Evaluation, str | Path | None],
+    published_dir: str | Path,
+    metric_specs: Mapping[str, Mapping[str, Any]],
+) -> Table:
+    """Merge scores and published numbers into one tidy table.
+
+    Parameters
+    ----------
+    spec
+        The table's spec.
+    cells
+        Its cells, see :func:`morphobench.report.cells.expand_cells`.
+    scores
+        By ``(method, correction, seed, fold)`` the scores csv, a ``*.failed.json``, or None.
+    published_dir
+        Folder of the published numbers.
+    metric_specs
+        Metric specs by id; their unit and direction stand where no number is published.
+
+    Returns
+    -------
+    Table
+        A cell over several seeds and folds has the mean, the standard deviation with n - 1 (empty for one), and
+        as interval the mean of the evaluations' bounds: the interval says how far one evaluation's value may be
+        off because of its sample, the standard deviation how much seeds and folds differ. A cell with one
+        evaluation has that one's interval. A cell's status is the worst of its evaluations; where some are ok
+        and some not, the mean is that of the ``measured_n`` that are ok, and the status says that it is partial.
+
+    Notes
+    -----
+    A difference of two methods pairs their evaluations by seed and fold (a method that ran once per fold pairs
+    with every seed of the other). Its interval adds the two distances in quadrature, which holds for independent
+    errors and is too wide where the two share their sampling error.
+    """
+    store = ScoreStore(scores)
+    published: dict[tuple[str, str], dict[tuple[str, str, str], Published]] = {}
+    rows, status = [], []
+    for cell in cells:
+        numbers: dict[tuple[str, str, str], Published] = {}
+        if cell.published:
+            source = cell.published[:2]
+            if source not in published:
+                published[source] = read_published(published_dir, *source)
+            numbers = published[source]
+        readings = cell_readings(cell, store)
+        name = {"table": spec["id"], "row": cell.row, "setting": cell.setting, "column": cell.column}
+        rows.append({**name, **_measured(cell, readings), **_published(cell, numbers, metric_specs)})
+        bad = worst(readings)
+        if bad.status != "ok":
+            status.append({**name, "status": bad.status, "reason": _reason(readings, bad), "log": bad.log})
+    table = pd.DataFrame(rows, columns=TABLE_COLUMNS)
+    integers = ["measured_n", "higher_is_better"]
+    return Table(table.astype(dict.fromkeys(integers, "Int64")), pd.DataFrame(status, columns=STATUS_COLUMNS))
+
+
+def cell_readings(cell: Cell, store: ScoreStore) -> list[Reading]:
+    """Return a cell's readings, one per evaluation; a single ``not_run`` where there is no evaluation."""
+    runs = [store.runs(method, cell.correction) for method in cell.methods]
+    if not all(runs):
+        missing = next(m for m, found in zip(cell.methods, runs, strict=True) if not found)
+        return [Reading(reason=f"no evaluation of {missing} under {cell.correction} was asked for")]
+    if len(runs) == 1:
+        (method,) = cell.methods
+        return [store.reading((method, cell.correction, *run), cell.metric) for run in runs[0]]
+    readings = []
+    for fold in dict.fromkeys(f for found in runs for _, f in found):
+        seeds = [[s for s, f in found if f == fold] for found in runs]
+        for seed in max(seeds, key=len):
+            pair = [
+                store.reading((m, cell.correction, s[0] if len(s) == 1 else seed, fold), cell.metric)
+                if len(s) == 1 or seed in s
+                else Reading(reason=f"no evaluation of {m} for seed {seed} and fold {fold} to pair with")
+                for m, s in zip(cell.methods, seeds, strict=True)
+            ]
+            readings.append(_difference(*pair))
+    return readings
+
+
+def _difference(first: Reading, second: Reading) -> Reading:
+    bad = worst([first, second])
+    if bad.status != "ok":
+        return bad
+    value = first.value - second.value
+    below = math.hypot(first.value - first.low, second.high - second.value)
+    above = math.hypot(first.high - first.value, second.value - second.low)
+    return Reading(value, value - below, value + above, "ok")
+
+
+def _measured(cell: Cell, readings: list[Reading]) -> dict[str, Any]:
+    good = [r for r in readings if r.status == "ok"]
+    values = np.array([r.value for r in good])
+    return {
+        "metric": cell.metric,
+        "measured_mean": values.mean() if good else np.nan,
+        "measured_std": values.std(ddof=1) if len(good) > 1 else np.nan,
+        "measured_n": len(good),
+        "ci_low": float(np.mean([r.low for r in good])) if good else np.nan,
+        "ci_high": float(np.mean([r.high for r in good])) if good else np.nan,
+        "status": worst(readings).status,
+    }
+
+
+def _published(
+    cell: Cell,
+    numbers: Mapping[tuple[str, str, str], Published],
+    metric_specs: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    metric = metric_specs[cell.metric_id]
+    # A difference has no better side of its own; the sides of the metric are those of its terms.
+    higher = None if len(cell.methods) > 1 else HIGHER[metric["direction"]]
+    found = {"published_mean": np.nan, "published_std": np.nan, "unit": metric["unit"], "higher_is_better": higher}
+    # Rows that the paper lacks still take the unit and the direction of the published column.
+    same = next((p for k, p in numbers.items() if k[1:] == (cell.setting, cell.column)), None)
+    if same is not None:
+        better = int(same.higher_is_better) if same.higher_is_better else None
+        found |= {"unit": same.unit, "higher_is_better": better}
+    own = numbers.get((cell.published[2], cell.setting, cell.column)) if cell.published else None
+    if own is not None:
+        found |= {"published_mean": own.mean, "published_std": np.nan if own.std is None else own.std}
+    return found
+
+
+def _reason(readings: list[Reading], bad: Reading) -> str:
+    if len(readings) == 1:
+        return bad.reason
+    count = sum(r.status == bad.status for r in readings)
+    return f"{count} of {len(readings)} evaluations: {bad.reason}"
+
+
+def published_only(cells: Sequence[Cell], published_dir: str | Path) -> dict[str, list[str]]:
+    """Return, per block, the rows of its published table that no row of the block stands beside."""
+    missing: dict[str, list[str]] = {}
+    for block in dict.fromkeys(c.block for c in cells):
+        mine = [c for c in cells if c.block == block]
+        taken = {c.published[2] for c in mine if c.published}
+        sources = dict.fromkeys(c.published[:2] for c in mine if c.published)
+        rows = dict.fromkeys(k[0] for s in sources for k in read_published(published_dir, *s))
+        missing[block] = [r for r in rows if r not in taken]
+    return missing

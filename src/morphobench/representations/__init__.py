@@ -1,0 +1,1 @@
+"""Representations of wells that need no training, and the controls that stand beside every method."""

@@ -1,0 +1,57 @@
+"""Representing profiles by a method spec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from morphobench.corrections.apply import build, parameter_values
+from morphobench.errors import NotApplicable
+from morphobench.profiles import Profiles, check_profiles
+from morphobench.representations.base import Representation
+
+
+def represent(
+    profiles: Profiles, annotations: pd.DataFrame | None, spec: dict[str, Any], seed: int = 0
+) -> Profiles:
+    """Return profiles in the representation a method spec names; rows and metadata stay as they are.
+
+    Parameters
+    ----------
+    profiles
+        Prepared profiles; not modified.
+    annotations
+        The data set's gene sets (``entity, set, collection``), or None.
+    spec
+        A method spec of kind ``representation`` or ``control``.
+    seed
+        Of the representation.
+
+    Returns
+    -------
+    Profiles
+        With provenance ``method`` (its id), ``method_spec`` (its parameters) and ``seed``.
+
+    Raises
+    ------
+    NotApplicable
+        If the spec lists its data sets and the profiles' provenance names another.
+    DataError
+        If profiles or the representation are unsound.
+    SpecError
+        If the spec names no representation class or wrong parameters.
+    """
+    allowed, dataset = spec.get("datasets", "all"), profiles.provenance.get("dataset")
+    if allowed != "all" and dataset is not None and dataset not in allowed:
+        raise NotApplicable(f"{spec['id']} represents {', '.join(allowed)} only, not {dataset}")
+    representation = build(spec, Representation, seed)
+    check_profiles(profiles, f"profiles for {spec['id']}")
+    result = representation.embed(profiles, annotations)
+    if len(result) != len(profiles) or not result.metadata.equals(profiles.metadata):
+        raise RuntimeError(f"{spec['id']} changed the rows of the profiles")
+    result = result.with_features(
+        result.features, result.names, method=spec["id"], method_spec=parameter_values(spec), seed=seed
+    )
+    check_profiles(result, f"profiles represented by {spec['id']}")
+    return result

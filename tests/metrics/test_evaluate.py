@@ -1,0 +1,193 @@
+"""Running metrics in isolation: statuses, expansion, order, shared seed."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from morphobench.errors import NotApplicable
+from morphobench.metrics.evaluate import COLUMNS, PeakMemory, evaluate
+from morphobench.metrics.evaluation import Score
+from morphobench.metrics.health import health
+from morphobench.metrics.neighbours import compute_neighbours, required_neighbours
+
+from .conftest import all_specs, changed, gene_screen, screen
+
+HERE = "tests.metrics.test_evaluate"
+
+
+def good(evaluation, value=0.5):
+    return Score(value, 0.4, 0.6, 7)
+
+
+def several(evaluation):
+    return {"a": good(evaluation), "b": Score(np.nan, np.nan, np.nan, 0, "not_applicable", "because")}
+
+
+def broken(evaluation):
+    raise ZeroDivisionError("one\nover zero")
+
+
+def greedy(evaluation):
+    raise MemoryError
+
+
+def pointless(evaluation):
+    raise NotApplicable("no meaning here")
+
+
+def undefined(evaluation):
+    return Score(np.nan, np.nan, np.nan, 3)
+
+
+def spec(function, kind="biology", **more):
+    return {
+        "id": more.pop("id", function),
+        "function": f"{HERE}:{function}",
+        "parameters": {},
+        "kind": kind,
+        **more,
+    }
+
+
+def run(specs, profiles=None, annotations=None, **more):
+    profiles = profiles or screen()
+    neighbours = compute_neighbours(profiles.features, required_neighbours(specs, len(profiles)))
+    return evaluate(profiles, neighbours, annotations, specs, 0, more.pop("wildcards", {}), **more)
+
+
+def aggregate(name, *parts):
+    where = "morphobench.metrics.aggregate:mean_of"
+    return {"id": name, "function": where, "parameters": {"parts": list(parts)}, "kind": "aggregate"}
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch, root):
+    monkeypatch.syspath_prepend(str(root))
+
+
+def test_every_failure_becomes_a_row_with_status_and_reason():
+    names = ["broken", "good", "greedy", "pointless", "undefined", "absent"]
+    frame = run([spec(n) for n in names], wildcards={"dataset": "d", "fold": 1})
+    assert tuple(frame.columns) == ("dataset", "fold", *COLUMNS)
+    assert frame["metric"].tolist() == names
+    assert frame["status"].tolist() == ["failed", "ok", "out_of_memory", "not_applicable", "failed", "failed"]
+    assert frame["value"].isna().tolist() == [True, False, True, True, True, True]
+    assert frame["reason"][0] == "ZeroDivisionError: one over zero"
+    assert frame["reason"][3] == "no meaning here"
+    assert frame["reason"][2] == "the metric ran out of memory"
+    assert (frame["seconds"] >= 0).all()
+    assert (frame["peak_mb"] > 1).all()
+
+
+def test_several_values_expand_and_a_missing_need_gives_one_plain_row():
+    specs = [
+        spec("several"),
+        spec("good", needs=["Metadata_Gene"]),
+        spec("several", id="x", needs_annotations="kegg"),
+    ]
+    frame = run(specs)
+    assert frame["metric"].tolist() == ["several@a", "several@b", "good", "x"]
+    assert frame["status"].tolist() == ["ok", "not_applicable", "not_applicable", "not_applicable"]
+    assert frame["reason"].tolist()[1:] == [
+        "because",
+        "the profiles have no column Metadata_Gene",
+        "the data set has no annotations of collection kegg",
+    ]
+
+
+def test_aggregates_wait_for_their_parts_and_name_the_missing_one():
+    specs = [
+        aggregate("whole", "half", "good"),
+        aggregate("half", "good", "several@a"),
+        aggregate("sad", "good", "pointless"),
+        aggregate("lost", "nowhere"),
+        aggregate("ring", "ring"),
+        spec("good", parameters={"value": 0.9}),
+        spec("several"),
+        spec("pointless"),
+    ]
+    frame = run(specs).set_index("metric")
+    assert frame.index[:2].tolist() == ["whole", "half"]
+    assert frame.loc["half", "value"] == pytest.approx(0.7)
+    assert frame.loc["whole", "value"] == pytest.approx(0.8)
+    assert frame.loc["whole", ["ci_low", "ci_high"]].tolist() == pytest.approx([0.4, 0.6])
+    assert frame.loc["sad", "status"] == "not_applicable"
+    assert frame.loc["sad", "reason"] == "pointless is not_applicable: no meaning here"
+    assert frame.loc["lost", "reason"] == "nowhere is not among the metrics evaluated"
+    assert frame.loc["ring", "status"] == "not_applicable"
+
+
+def test_collapsed_embedding_runs_no_metric():
+    profiles = screen()
+    flat = changed(profiles, np.ones_like(profiles.features))
+    frame = run([spec("broken"), spec("good")], flat, health=health(flat.features))
+    assert frame["status"].tolist() == ["collapsed", "collapsed"]
+    assert frame["reason"][0] == "all 72 rows of the embedding are equal"
+    assert frame["value"].isna().all()
+
+
+def test_regularisation_is_read_from_the_provenance():
+    specs = [s for s in all_specs() if s["id"] == "regularisation"]
+    profiles = screen()
+    assert run(specs, profiles)["status"][0] == "not_applicable"
+    fitted = profiles.with_features(profiles.features, fitted={"regularisation": 0.01})
+    assert run(specs, fitted)["value"][0] == 0.01
+
+
+def test_two_runs_are_equal_but_for_time_and_memory():
+    specs = all_specs()
+    first, second = (run(specs).drop(columns=["seconds", "peak_mb"]) for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_all_metrics_on_a_screen_and_on_genes_are_ok_or_do_not_apply():
+    specs = all_specs()
+    wells, genes = run(specs), run(specs, *gene_screen())
+    assert set(wells["status"]) <= {"ok", "not_applicable"}
+    assert set(genes["status"]) <= {"ok", "not_applicable"}
+    ok = set(wells["metric"][wells["status"] == "ok"]) | {
+        m.split("@")[0] for m in genes["metric"][genes["status"] == "ok"]
+    }
+    # One batch-pair per compound and 72 wells leave nothing but the fitted fact and NSCB without a value.
+    assert {s["id"] for s in specs} - ok == {"regularisation", "nscb_accuracy"}
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"Metadata_Batch": "one"},
+        {"Metadata_Perturbation": "one"},
+        {"Metadata_Control": "trt"},
+        {"Metadata_Control": "negcon"},
+        {"Metadata_Control": "poscon"},
+        {"Metadata_Split": "test"},
+        {"Metadata_Plate": "one", "Metadata_Well": [f"w{i}" for i in range(72)]},
+        {"Metadata_Perturbation": [f"x{i}" for i in range(72)]},
+        {"Metadata_Batch": ["alone", *["rest"] * 71]},
+        {"Metadata_Batch": [f"b{i}" for i in range(72)]},
+        {"Metadata_MoA": None},
+        {"Metadata_MoA": "m"},
+    ],
+    ids=lambda c: "-".join(f"{k.removeprefix('Metadata_')}" for k in c),
+)
+def test_degenerate_metadata_give_values_or_reasons_never_failures(columns):
+    frame = run(all_specs(), changed(screen(), **columns))
+    bad = frame[~frame["status"].isin(["ok", "not_applicable"])]
+    assert bad.empty, bad[["metric", "status", "reason"]].to_string()
+    assert (frame["reason"][frame["status"] == "not_applicable"] != "").all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 16])
+def test_tiny_profiles_give_values_or_reasons(n):
+    frame = run(all_specs(), screen().rows(np.arange(n)))
+    bad = frame[~frame["status"].isin(["ok", "not_applicable"])]
+    assert bad.empty, bad[["metric", "status", "reason"]].to_string()
+
+
+def test_peak_memory_is_of_the_block_where_it_can_be_reset():
+    with PeakMemory() as before:
+        pass
+    with PeakMemory() as during:
+        block = np.ones(40 * 2**17)
+    assert during.mb >= before.mb
+    assert block.nbytes == 40 * 2**20
