@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-BASE = Path(workflow.basedir)
+# Where this workflow lies, also when another one imports it as a module.
+BASE = Path(str(workflow.current_basedir)).parent
 sys.path.insert(0, str(BASE / "src"))
 
 from morphobench.errors import SpecError
@@ -66,6 +67,16 @@ def log_of(stage, *parts):
 def benchmark_of(stage, *parts):
     """Where the time and memory of a stage are recorded."""
     return str(Path(RESULTS, "benchmarks", stage, *parts)) + ".tsv"
+
+
+def job_message(text, gpu=False):
+    """A rule's message: what it does and what it asks for, with the partition where a profile names one."""
+    needs = "{threads} core, {resources.mem_mb} MB, {resources.runtime} min"
+    if gpu:
+        needs += ", {resources.gpu} GPU"
+    if "slurm_partition" in (workflow.resource_settings.default_resources or {}):
+        needs += ", partition {resources.slurm_partition}"
+    return f"{text} ({needs})"
 
 
 def simulated_manifest(wildcards):

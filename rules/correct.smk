@@ -19,6 +19,8 @@ rule correct:
             "morphobench.corrections.apply", correction_spec(wildcards)["class"]
         ),
     message:
-        "Correcting {wildcards.method} of {wildcards.dataset} with {wildcards.correction}"
+        job_message(
+            "Correcting {wildcards.method} of {wildcards.dataset} with {wildcards.correction}"
+        )
     script:
         "../workflow/scripts/correct.py"

@@ -22,7 +22,9 @@ rule embed:
             "morphobench.representations.apply", method_spec(wildcards)["class"]
         ),
     message:
-        "Embedding {wildcards.dataset} with {wildcards.method} (seed {wildcards.seed})"
+        job_message(
+            "Embedding {wildcards.dataset} with {wildcards.method} (seed {wildcards.seed})"
+        )
     script:
         "../workflow/scripts/embed.py"
 
@@ -39,4 +41,7 @@ use rule embed as embed_gpu with:
         runtime=need("runtime", "method"),
         gpu=lambda wildcards: method_spec(wildcards)["resources"]["gpu"],
     message:
-        "Embedding {wildcards.dataset} with {wildcards.method} on a GPU (seed {wildcards.seed})"
+        job_message(
+            "Embedding {wildcards.dataset} with {wildcards.method} on a GPU (seed {wildcards.seed})",
+            gpu=True,
+        )

@@ -18,7 +18,9 @@ rule neighbours:
         needs=lambda wildcards: PLAN.neighbour_needs(wildcards.dataset),
         code=code_digest("morphobench.metrics.neighbours", "morphobench.metrics.health"),
     message:
-        "Finding neighbours: {wildcards.dataset}, {wildcards.method}, {wildcards.correction}"
+        job_message(
+            "Finding neighbours: {wildcards.dataset}, {wildcards.method}, {wildcards.correction}"
+        )
     script:
         "../workflow/scripts/neighbours.py"
 
@@ -47,6 +49,8 @@ rule evaluate:
             "morphobench.metrics.evaluate", *PLAN.metric_functions(wildcards.dataset)
         ),
     message:
-        "Scoring {wildcards.dataset}, {wildcards.method}, {wildcards.correction} (seed {wildcards.seed})"
+        job_message(
+            "Scoring {wildcards.dataset}, {wildcards.method}, {wildcards.correction} (seed {wildcards.seed})"
+        )
     script:
         "../workflow/scripts/evaluate.py"

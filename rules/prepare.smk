@@ -31,6 +31,6 @@ rule prepare:
             "morphobench.datasets.prepare", HOUSE.datasets[wildcards.dataset]["reader"]
         ),
     message:
-        "Preparing the profiles of {wildcards.dataset}"
+        job_message("Preparing the profiles of {wildcards.dataset}")
     script:
         "../workflow/scripts/prepare.py"

@@ -64,7 +64,7 @@ for group in PLAN.figures:
             plan=PLAN.figure_plan(group, RESULTS),
             code=code_digest("morphobench.report.plans"),
         message:
-            f"Drawing {group}"
+            job_message(f"Drawing {group}")
         script:
             "../workflow/scripts/render.py"
 

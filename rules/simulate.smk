@@ -18,6 +18,8 @@ rule simulate:
             HOUSE.datasets[wildcards.dataset]["simulator"],
         ),
     message:
-        "Simulating the files of {wildcards.dataset} as its provider serves them"
+        job_message(
+            "Simulating the files of {wildcards.dataset} as its provider serves them"
+        )
     script:
         "../workflow/scripts/simulate.py"

@@ -2,10 +2,10 @@ import subprocess
 import sys
 
 import pytest
-from report.conftest import METHODS, SPEC
 
 from morphobench.errors import SpecError
 from morphobench.report.cells import expand_cells, metric_ids, required_evaluations
+from tests.report.toy_table import METHODS, SPEC
 
 
 def test_at_expands_and_settings_stay_together():

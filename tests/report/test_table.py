@@ -3,11 +3,11 @@ import math
 
 import pytest
 import yaml
-from report.conftest import write_scores
 
 from morphobench.errors import DataError
 from morphobench.report.cells import expand_cells, metric_ids, required_evaluations
 from morphobench.report.table import STATUS_COLUMNS, TABLE_COLUMNS, build_table, published_only
+from tests.report.toy_table import write_scores
 
 
 def build(toy):
@@ -54,9 +54,9 @@ def test_missing_file_missing_metric_and_partial_seeds(toy, tmp_path):
     assert set(cells.loc["A"].status) == {"not_run"}
     partial = cells.loc["B", "s", "down"]
     assert (partial.status, partial.measured_n, partial.measured_mean) == ("collapsed", 1, 0.6)
-    reasons = table.status.set_index(["row", "column"]).reason
-    assert reasons["B", "down"] == "1 of 2 evaluations: rank 0"
-    assert reasons["B", "plain"] == "1 of 2 evaluations: the scores file has no metric plain"
+    reasons = table.status.set_index(["row", "setting", "column"]).reason
+    assert reasons["B", "s", "down"] == "1 of 2 evaluations: rank 0"
+    assert reasons["B", "q", "plain"] == "1 of 2 evaluations: the scores file has no metric plain"
 
 
 def test_difference_pairs_seeds_and_adds_in_quadrature(toy):

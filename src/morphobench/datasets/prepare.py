@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from morphobench.datasets.collection import ANNOTATION_COLUMNS
+from morphobench.datasets.collection import ANNOTATION_COLUMNS, PlateSource
 from morphobench.datasets.reading import read_dataset
 from morphobench.fetch.manifest import read_manifest
 from morphobench.files import atomic_path, write_json
@@ -41,7 +42,8 @@ def prepare(
     """
     collection = read_dataset(spec, raw_root)
     profiles = Path(profiles)
-    steps = run_pipeline(spec["preprocessing"], collection, profiles, profiles.parent / "scratch")
+    plates = [_with_provenance(plate, {"dataset": spec["id"], "source": spec["source"]}) for plate in collection]
+    steps = run_pipeline(spec["preprocessing"], plates, profiles, profiles.parent / "scratch")
     (profiles.parent / "scratch").rmdir()
     missing = [
         ("file", r["url"], "the provider does not have it") for r in read_manifest(manifest) if not r["size"]
@@ -67,3 +69,11 @@ def prepare(
     print(
         f"{steps['rows']} rows of {steps['plates']} plates, {steps['features_out']} features; left out: {counts}"
     )
+
+
+def _with_provenance(plate: PlateSource, facts: dict[str, Any]) -> PlateSource:
+    def read():
+        profiles = plate.read()
+        return replace(profiles, provenance={**profiles.provenance, **facts})
+
+    return replace(plate, read=read)

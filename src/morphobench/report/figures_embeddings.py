@@ -201,7 +201,7 @@ class Colours:
 
     @classmethod
     def of(cls, profiles: Sequence[Profiles], column: str) -> Colours:
-        """Give every category a colour: eight colours by three markers up to 20, else a cycling ramp without red."""
+        """Give every category a colour: eight by three markers up to 20, else a cycling ramp without red."""
         import matplotlib as mpl
 
         found: set[str] = set()

@@ -38,9 +38,7 @@ def render(plan: Mapping[str, Any], published: str | Path) -> list[Path]:
     published
         Folder of the published numbers.
     """
-    table = build_table(
-        plan["spec"], expand_cells(plan["spec"]), score_files(plan), published, plan["metrics"]
-    )
+    table = build_table(plan["spec"], expand_cells(plan["spec"]), score_files(plan), published, plan["metrics"])
     if plan["kind"] == "table":
         view = table_view(plan["spec"], table, published, plan["scale"], plan["dataset"]["source"])
         return write_table(table, view, plan["folder"])

@@ -14,10 +14,23 @@ from morphobench.report.cells import Cell, Evaluation
 from morphobench.report.published import Published, read_published
 from morphobench.report.scores import Reading, ScoreStore, worst
 
-TABLE_COLUMNS = (
-    "table,row,setting,column,metric,measured_mean,measured_std,measured_n,ci_low,ci_high,status,"
-    "published_mean,published_std,unit,higher_is_better"
-).split(",")
+TABLE_COLUMNS = [
+    "table",
+    "row",
+    "setting",
+    "column",
+    "metric",
+    "measured_mean",
+    "measured_std",
+    "measured_n",
+    "ci_low",
+    "ci_high",
+    "status",
+    "published_mean",
+    "published_std",
+    "unit",
+    "higher_is_better",
+]
 STATUS_COLUMNS = ["table", "row", "setting", "column", "status", "reason", "log"]
 HIGHER = {"higher": 1, "lower": 0, "none": None}
 
