@@ -20,6 +20,13 @@ except SpecError as error:
 SCALE = HOUSE.config["scale"]
 DATA = HOUSE.config["data"]
 RESULTS = f"{HOUSE.config['results']}/{SCALE}"
+# What renders what: editing one kind of picture redraws that kind only.
+RENDERERS = {
+    "table": ("morphobench.report.table", "morphobench.report.layout", "morphobench.report.render"),
+    "embeddings": ("morphobench.report.figures_embeddings",),
+    "precision_recall": ("morphobench.report.figures_curves",),
+    "heatmap": ("morphobench.report.figures_overview",),
+}
 EVALUATION = "{dataset}/{method}/seed{seed}/fold{fold}"
 
 

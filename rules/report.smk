@@ -29,7 +29,7 @@ rule render_table:
         runtime=10,
     params:
         plan=lambda wildcards: PLAN.table_plan(wildcards.table, RESULTS),
-        code=code_digest("morphobench.report.plans"),
+        code=code_digest(*RENDERERS["table"], data="report/templates/*.j2"),
     message:
         "Rendering table {wildcards.table}"
     script:
@@ -62,7 +62,7 @@ for group in PLAN.figures:
             runtime=lambda wildcards, attempt: 60 * attempt,
         params:
             plan=PLAN.figure_plan(group, RESULTS),
-            code=code_digest("morphobench.report.plans"),
+            code=code_digest(*RENDERERS[HOUSE.figures[group]["kind"]]),
         message:
             job_message(f"Drawing {group}")
         script:

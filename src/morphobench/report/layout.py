@@ -120,11 +120,9 @@ def scale_line(scale: str, source: str) -> str:
 
 
 def format_value(value: float, digits: int) -> str:
-    """Return a number with ``digits`` decimals; two significant digits where that would print a mere zero."""
+    """Return a number with ``digits`` decimals, or nothing for a number that is not finite."""
     if not math.isfinite(value):
         return ""
-    if value != 0 and abs(value) < 0.5 * 10**-digits:
-        return f"{value:.2g}"
     # Adding zero turns a negative zero into a plain one.
     return f"{round(value, digits) + 0.0:.{digits}f}"
 

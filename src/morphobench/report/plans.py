@@ -1,7 +1,7 @@
 """Rendering from a plan: the JSON-able description of a table or a group of figures and of what it is made from.
 
-The workflow renders complete grids through its rules. After a failure it runs this module as a program on the plans
-of what was asked for, and what is missing shows as status and reason in the cells.
+The workflow renders complete grids through its rules. After a failure it runs this module as a program on the
+plans of what was asked for, and what is missing shows as status and reason in the cells.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from morphobench.report.cells import expand_cells
+from morphobench.report.figures import draw
 from morphobench.report.layout import table_view
 from morphobench.report.render import write_table
-from morphobench.report.table import Table, build_table
+from morphobench.report.table import build_table
 
 
 def score_files(plan: Mapping[str, Any]) -> dict[tuple[str, str, int, int], Path | None]:

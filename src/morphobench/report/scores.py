@@ -56,7 +56,13 @@ class ScoreStore:
         found = self._readings[evaluation]
         if isinstance(found, Reading):
             return found
-        return found.get(metric, Reading(reason=f"the scores file has no metric {metric}"))
+        if metric in found:
+            return found[metric]
+        # A metric of several values that gave none has one row under its plain id, which says why.
+        plain = found.get(metric.partition("@")[0])
+        if plain is not None and plain.status != "ok":
+            return plain
+        return Reading(reason=f"the scores file has no metric {metric}")
 
 
 def failure(path: str | Path | None) -> Reading:

@@ -89,14 +89,18 @@ def _module_digest(module: str) -> str:
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
-def code_digest(*modules: str) -> str:
+def code_digest(*modules: str, data: str | None = None) -> str:
     """Return a 12-digit digest of the named modules and of all they import from this package.
 
     Parameters
     ----------
     *modules
         Dotted names, e.g. ``"morphobench.corrections.combat"``; a ``module:name`` path counts as its module.
+    data
+        Pattern of further files of the package that the code reads, e.g. ``"report/templates/*.j2"``.
     """
     names = sorted({m for name in modules for m in closure(name.partition(":")[0])})
     text = "\n".join(f"{name} {_module_digest(name)}" for name in names)
+    for path in sorted(_SOURCE.glob(data)) if data else []:
+        text += f"\n{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
     return hashlib.sha256(text.encode()).hexdigest()[:12]
