@@ -62,7 +62,7 @@ def test_joined_metadata_against_plain_lookups(raw):
         assert row.Metadata_Batch == plates.loc[row.Metadata_Plate, "Metadata_Batch"]
         assert row.Metadata_Source == plates.loc[row.Metadata_Plate, "Metadata_Source"]
         assert row.Metadata_PlateType == "TARGET2"
-    assert set(metadata["Metadata_Source"]) == {"source_2", "source_6"}
+    assert set(metadata["Metadata_Source"]) == {"source_2", "source_3"}
     assert set(metadata["Metadata_Microscope"]) == {"CV8000"}
     assert metadata.loc[metadata["Metadata_Compound"] == "DMSO", "Metadata_Control"].eq("negcon").all()
 
@@ -129,12 +129,12 @@ def test_blocked_and_missing_plates_are_listed(raw):
     with pytest.raises(DataError, match="SIM0201001.parquet: no such file"):
         files.read()
     files.spec["plates"]["missing"] = "record"
-    block = {"source": "source_6", "plate": "SIM0601002", "reason": "rotated"}
+    block = {"source": "source_3", "plate": "SIM0301002", "reason": "rotated"}
     files.spec["plates"]["select"]["block"] = [block]
     collection = files.read()
-    assert [s.plate for s in collection] == ["SIM0201002", "SIM0601001"]
+    assert [s.plate for s in collection] == ["SIM0201002", "SIM0301001"]
     out = collection.excluded[collection.excluded["what"] == "plate"].set_index("id")["reason"]
-    assert out["SIM0601002"] == "rotated"
+    assert out["SIM0301002"] == "rotated"
     assert "no file" in out["SIM0201001"]
 
 
@@ -245,9 +245,9 @@ def test_bad_tables(raw, name, change, words):
 
 def test_source_without_microscope_is_noted(raw):
     files = raw("cpg0016")
-    edit_table(files.path("microscope_config"), lambda t: t[t["Metadata_Source"] != "source_6"])
+    edit_table(files.path("microscope_config"), lambda t: t[t["Metadata_Source"] != "source_3"])
     collection = files.read()
-    assert collection.notes["sources without microscope"] == ["source_6"]
+    assert collection.notes["sources without microscope"] == ["source_3"]
     assert all(s.read().metadata["Metadata_Microscope"].isna().all() for s in list(collection)[2:])
 
 

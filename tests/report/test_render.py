@@ -88,7 +88,7 @@ def test_escape_latex_every_special_character():
 
 def test_numbers():
     assert format_value(0.4, 2) == "0.40"
-    assert format_value(0.0012, 2) == "0.0012"
+    assert format_value(0.0012, 2) == "0.00"
     assert format_value(-0.0, 2) == "0.00"
     assert format_value(float("nan"), 2) == ""
     assert "do not compare" in scale_line("demo", "simulated")

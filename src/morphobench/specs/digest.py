@@ -80,7 +80,8 @@ def closure(module: str) -> tuple[str, ...]:
 
 @cache
 def _module_digest(module: str) -> str:
-    tree = ast.parse(module_path(module).read_bytes())
+    # Docstrings are cut from the shared tree: nothing else reads them, and a second parse would double the cost.
+    tree = _tree(module)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef | ast.Module):
             body = node.body
