@@ -63,7 +63,7 @@ def test_joined_metadata_against_plain_lookups(raw):
         assert row.Metadata_Source == plates.loc[row.Metadata_Plate, "Metadata_Source"]
         assert row.Metadata_PlateType == "TARGET2"
     assert set(metadata["Metadata_Source"]) == {"source_2", "source_3"}
-    assert set(metadata["Metadata_Microscope"]) == {"CV8000"}
+    assert set(metadata["Metadata_Microscope"]) == {"CV8000", "Opera Phenix"}
     assert metadata.loc[metadata["Metadata_Compound"] == "DMSO", "Metadata_Control"].eq("negcon").all()
 
 

@@ -66,12 +66,12 @@ def embedding_plan(root, folder, projections):
     fig["outputs"] = {k: v for k, v in fig["outputs"].items() if k in projections}
     spec = yaml.safe_load((root / "specs/tables/bbbc021_corrections.yaml").read_text())
     write_profiles(profiles(), folder / "p.parquet")
-    failed = folder / "x.failed.json"
+    failed = folder / "x.log.failed.json"
     failed.write_text('{"status": "timeout", "reason": "took too long", "log": "l"}')
-    common = {"method": "cellprofiler", "seed": 1, "fold": 0, "scores": "none"}
+    common = {"method": "cellprofiler", "seed": 1, "fold": 0, "outputs": []}
     evaluations = [
-        {**common, "correction": "none", "profiles": str(folder / "p.parquet"), "failures": []},
-        {**common, "correction": "tvn", "profiles": str(folder / "q.parquet"), "failures": [str(failed)]},
+        {**common, "correction": "none", "profiles": str(folder / "p.parquet"), "logs": []},
+        {**common, "correction": "tvn", "profiles": str(folder / "q.parquet"), "logs": [str(folder / "x.log")]},
     ]
     dataset = {"source": "real"}
     return {

@@ -90,9 +90,9 @@ def test_editing_one_method_reruns_what_depends_on_it_and_nothing_else(finished,
 
 def test_editing_one_spec_reruns_what_depends_on_it_and_nothing_else(finished, tmp_path):
     copy = finished.copy(tmp_path / "copy")
-    copy.edit("specs/methods/combat.yaml", "label: ComBat", "label: COMBAT")
+    copy.edit("specs/methods/combat.yaml", "label: Combat", "label: COMBAT")
     output = copy.snakemake("-n", *TINY, "--", "tables").stdout
-    assert "correction=combat" in output
+    assert "with combat" in output
     assert "with harmony" not in output
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from morphobench.jobs import failure_path
 from morphobench.report.cells import expand_cells
 from morphobench.report.figures_curves import draw_precision_recall
 from morphobench.report.figures_embeddings import Item, draw_embeddings
@@ -58,10 +59,11 @@ def embedding_items(plan: Mapping[str, Any]) -> list[Item]:
         runs = [
             e for e in plan["evaluations"] if (e["method"], e["correction"]) == (cell.methods[0], cell.correction)
         ]
-        if runs and Path(runs[0]["profiles"]).is_file():
+        records = (failure_path(log) for e in runs[:1] for log in e["logs"])
+        record = next((path for path in records if path.is_file()), None)
+        if record is None and runs and Path(runs[0]["profiles"]).is_file():
             items[cell.row] = Item(cell.row, runs[0]["profiles"], "ok", "")
             continue
-        record = next((p for e in runs[:1] for p in e["failures"] if Path(p).is_file()), None)
         reading = failure(record)
         items[cell.row] = Item(cell.row, None, reading.status, reading.reason)
     return list(items.values())

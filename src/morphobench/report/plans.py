@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from morphobench.files import write_json
+from morphobench.jobs import failure_path
 from morphobench.report.cells import expand_cells
 from morphobench.report.figures import draw
 from morphobench.report.layout import table_view
@@ -20,13 +22,36 @@ from morphobench.report.table import build_table
 
 
 def score_files(plan: Mapping[str, Any]) -> dict[tuple[str, str, int, int], Path | None]:
-    """Return, for every evaluation of a plan, its scores, else the record of its first failure, else None."""
+    """Return, for every evaluation of a plan, its scores, else the record of its first failure, else None.
+
+    Scores count only if nothing before them failed, is missing or is newer: after a failed run, scores of an
+    earlier one may still lie there, and they are not what the present code and specs would give.
+    """
     found: dict[tuple[str, str, int, int], Path | None] = {}
     for evaluation in plan["evaluations"]:
         key = (evaluation["method"], evaluation["correction"], evaluation["seed"], evaluation["fold"])
-        paths = map(Path, [evaluation["scores"], *evaluation["failures"]])
-        found[key] = next((path for path in paths if path.is_file()), None)
+        failure = next((p for p in map(failure_path, evaluation["logs"]) if p.is_file()), None)
+        outputs = [Path(p) for p in evaluation["outputs"]]
+        found[key] = failure or (outputs[-1] if _in_order(outputs) else None)
     return found
+
+
+def _in_order(outputs: list[Path]) -> bool:
+    if not all(path.is_file() for path in outputs):
+        return False
+    times = [path.stat().st_mtime_ns for path in outputs]
+    return times == sorted(times)
+
+
+def record_lost_jobs(plan: Mapping[str, Any]) -> None:
+    """Leave a failure record for every job that was stopped before it could say why (killed, machine lost)."""
+    for evaluation in plan["evaluations"]:
+        for log in map(Path, evaluation["logs"]):
+            if log.is_file() and not failure_path(log).is_file():
+                lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+                if not lines or not lines[-1].startswith("done after"):
+                    reason = "the job was stopped without leaving a reason: killed, or out of memory"
+                    write_json(failure_path(log), {"status": "failed", "reason": reason, "log": str(log)})
 
 
 def render(plan: Mapping[str, Any], published: str | Path) -> list[Path]:
@@ -46,25 +71,25 @@ def render(plan: Mapping[str, Any], published: str | Path) -> list[Path]:
     return draw(plan, table, published)
 
 
-def is_partial(plan: Mapping[str, Any]) -> bool:
-    """Return whether any evaluation of a plan has no scores."""
-    return any(not Path(evaluation["scores"]).is_file() for evaluation in plan["evaluations"])
-
-
 def main(published: str) -> None:
     """Read plans as JSON from standard input, render those that are partial, and say what is missing."""
-    plans = [plan for plan in json.load(sys.stdin) if is_partial(plan)]
     failed: dict[str, str] = {}
-    for plan in plans:
+    partial = False
+    for plan in json.load(sys.stdin):
+        record_lost_jobs(plan)
+        files = score_files(plan)
+        if all(path is not None and path.suffix == ".csv" for path in files.values()):
+            continue
+        partial = True
         for path in render(plan, published):
             print(f"partial: {path}", file=sys.stderr)
-        for path in score_files(plan).values():
-            if path is not None and path.name.endswith(".failed.json"):
+        for path in files.values():
+            if path is not None and path.suffix == ".json":
                 record = json.loads(path.read_text())
                 failed[record["log"]] = f"{record['status']}: {record['reason']}"
     for log, reason in failed.items():
         print(f"{reason}\n  log: {log}", file=sys.stderr)
-    if plans:
+    if partial:
         print("Run the same command again: only what is missing will be computed.", file=sys.stderr)
 
 

@@ -171,9 +171,15 @@ class Plan:
             rows.append(
                 {
                     **asdict(cell),
-                    "scores": f"{results}/{cell.folder}/scores.csv",
+                    "outputs": [
+                        f"{results}/{cell.dataset}/prepared/profiles.parquet",
+                        f"{results}/{embedding}/embedding.parquet",
+                        f"{results}/{cell.folder}/profiles.parquet",
+                        f"{results}/{cell.folder}/neighbours.npz",
+                        f"{results}/{cell.folder}/scores.csv",
+                    ],
                     "profiles": f"{results}/{cell.folder}/profiles.parquet",
-                    "failures": [f"{log}.failed.json" for log in logs],
+                    "logs": logs,
                 }
             )
         return rows
