@@ -176,3 +176,27 @@ def related_pairs(prepared: Prepared) -> tuple[int, int]:
     pairs = table.merge(table, on="set")
     pairs = pairs[pairs["entity_x"] < pairs["entity_y"]][["entity_x", "entity_y"]].drop_duplicates()
     return len(set(pairs["entity_x"]) | set(pairs["entity_y"])), len(pairs)
+
+
+def chance_levels(prepared: Prepared) -> dict[str, float]:
+    """Chance levels by counting, for the metrics that have one."""
+    metadata = prepared.profiles.metadata
+    if prepared.dataset == "funk22_published":
+        genes, related = related_pairs(prepared)
+        pairs = genes * (genes - 1) // 2
+        levels = {"corum_average_precision": expected_precision(related, pairs)}
+        for percentile in range(80, 100):
+            # Self-distances take part in the percentiles, and lie on the near side.
+            predicted = 2 * (1 - percentile / 100) * genes**2 - genes
+            levels[f"corum_precision@{percentile}"] = related / pairs
+            levels[f"corum_recall@{percentile}"] = predicted / (2 * pairs)
+        groups = prepared.annotations.query("collection == 'function'")["set"].nunique()
+        return {**levels, "function_accuracy": 1 / groups, "function_macro_f1": 1 / groups}
+    levels = chance_of_precisions(metadata)
+    treated = metadata[metadata["Metadata_Control"] != "negcon"]
+    # Classes of equal size: guessing is right once in as many times as there are classes.
+    levels["bio_classifier_nocontrol"] = 1 / treated["Metadata_Perturbation"].nunique()
+    if "Metadata_MoA" in metadata:
+        levels["nsc_accuracy"] = chance_of_mechanism(metadata)
+        levels["nscb_accuracy"] = chance_of_mechanism(metadata, other_batch=True)
+    return levels

@@ -186,8 +186,15 @@ def test_deterministic_methods_run_for_one_seed_only(root):
 
 
 def test_aggregates_bring_their_parts(root):
-    ids = [m["id"] for m in Plan(load_house(root)).metrics_for("cpg0016")]
-    assert {"aggregate_overall", "aggregate_bio", "leiden_nmi", "graph_connectivity"} <= set(ids)
+    """A table that names nothing but the overall score still runs what that is made of."""
+    house = load_house(root)
+    spec = house.tables["cellpaintr_table1"]
+    block = {**spec["blocks"][0]}
+    block["columns"] = [c for c in block["columns"] if c["metric"] == "aggregate_overall"]
+    house.tables["cellpaintr_table1"] = {**spec, "blocks": [block]}
+    ids = {m["id"] for m in Plan(house).metrics_for("cpg0016")}
+    assert ids >= {"aggregate_overall", "aggregate_bio", "aggregate_batch", "leiden_nmi", "graph_connectivity"}
+    assert "grit" not in ids
 
 
 def test_adding_a_method_is_one_file(house):

@@ -114,7 +114,7 @@ class Plan:
                 wanted |= dict.fromkeys(metric_ids(table))
         queue = list(wanted)
         while queue:
-            parts = self.house.metrics[queue.pop()]["parameters"].get("metrics", [])
+            parts = self.house.metrics[queue.pop()]["parameters"].get("parts", [])
             queue += [p for p in parts if p not in wanted]
             wanted |= dict.fromkeys(parts)
         return [spec for i, spec in self.house.metrics.items() if i in wanted]
