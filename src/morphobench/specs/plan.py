@@ -158,6 +158,8 @@ class Plan:
         """Return everything that drawing one figure spec needs, as plain JSON-able values."""
         spec = self.house.figures[group]
         plan = self.table_plan(spec["table"], results)
+        # A table's words are not in its pictures: rewording must not redraw them.
+        plan["spec"] = {k: v for k, v in plan["spec"].items() if k not in ("title", "caption", "notes")}
         return {**plan, "kind": spec["kind"], "id": group, "figure": spec, "folder": f"{results}/figures"}
 
     def _evaluations(self, cells: list[Evaluation], results: str) -> list[dict[str, Any]]:
