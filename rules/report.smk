@@ -44,12 +44,15 @@ for group in PLAN.figures:
         input:
             files=figure_inputs(group),
         output:
-            report(
-                figure_files(group),
-                caption="../workflow/report/figure.rst",
-                category="Figures",
-                labels={"figure": group, "scale": SCALE},
-            ),
+            [
+                report(
+                    path,
+                    caption="../workflow/report/figure.rst",
+                    category="Figures",
+                    labels={"figure": Path(path).stem, "scale": SCALE},
+                )
+                for path in figure_files(group)
+            ],
         log:
             log_of("draw", group),
         benchmark:
