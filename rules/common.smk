@@ -1,5 +1,8 @@
 """The only Python of the workflow: read and check the specs, then say which files each rule needs."""
 
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,7 +25,11 @@ DATA = HOUSE.config["data"]
 RESULTS = f"{HOUSE.config['results']}/{SCALE}"
 # What renders what: editing one kind of picture redraws that kind only.
 RENDERERS = {
-    "table": ("morphobench.report.table", "morphobench.report.layout", "morphobench.report.render"),
+    "table": (
+        "morphobench.report.table",
+        "morphobench.report.layout",
+        "morphobench.report.render",
+    ),
     "embeddings": ("morphobench.report.figures_embeddings",),
     "precision_recall": ("morphobench.report.figures_curves",),
     "heatmap": ("morphobench.report.figures_overview",),
@@ -122,26 +129,30 @@ def scores_of(cells):
     return [f"{RESULTS}/{cell.folder}/scores.csv" for cell in cells]
 
 
-def requested(names):
-    """Those of ``names`` that the command line asks for; all of them when it names none."""
-    targets = {Path(t).name.split(".")[0] for t in workflow.dag_settings.targets}
-    return [n for n in names if n in targets] or list(names)
+def requested():
+    """The tables and the figure specs that the command line asks for, by name or by file."""
+    targets = {
+        Path(target).name.split(".")[0] for target in workflow.dag_settings.targets
+    }
+    tables = [t for t in PLAN.tables if t in targets or "tables" in targets]
+    figures = [
+        g for g in PLAN.figures if targets & {"figures", g, *PLAN.figure_names(g)}
+    ]
+    return (tables, figures) if tables or figures else (PLAN.tables, PLAN.figures)
 
 
 def report_partial_results():
     """After a failure: make the tables and figures from what there is, and say how to go on."""
-    import json
-    import subprocess
-
-    plans = [PLAN.table_plan(t, RESULTS) for t in requested(PLAN.tables)]
-    plans += [PLAN.figure_plan(g, RESULTS) for g in requested(PLAN.figures)]
+    tables, figures = requested()
+    plans = [PLAN.table_plan(table, RESULTS) for table in tables]
+    plans += [PLAN.figure_plan(group, RESULTS) for group in figures]
     command = [
         sys.executable,
         "-m",
         "morphobench.report.plans",
         str(BASE / "specs" / "published"),
     ]
-    environment = {**__import__("os").environ, "PYTHONPATH": str(BASE / "src")}
+    environment = {**os.environ, "PYTHONPATH": str(BASE / "src")}
     subprocess.run(
         command, input=json.dumps(plans), text=True, env=environment, check=False
     )

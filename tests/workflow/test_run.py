@@ -104,6 +104,8 @@ def test_a_failing_method_leaves_a_partial_table_and_is_retried(finished, tmp_pa
     result = copy.snakemake("--cores", "2", *TINY, "--", "cellpaintr_table1", check=False)
     log = "results/tiny/logs/correct/cpg0016/cellprofiler/seed0/fold0/combat.log"
     assert log in result.stderr + result.stdout
+    assert "partial: results/tiny/tables/cellpaintr_table1.csv" in result.stderr
+    assert "bbbc021" not in result.stderr[result.stderr.index("partial:") :]  # not asked for
     frame = read(copy, "cellpaintr_table1").set_index("row")
     assert set(frame.loc["Combat", "status"]) == {"failed"}
     assert (frame.loc["Harmony", "status"] == "ok").any()
