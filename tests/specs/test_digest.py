@@ -23,7 +23,7 @@ def package(tmp_path, monkeypatch):
 
 
 def clear():
-    for function in (digest._tree, digest._module_digest, digest.closure, digest.imported_modules):
+    for function in (digest.parsed, digest._module_digest, digest.closure, digest.imported_modules):
         function.cache_clear()
     digest.defined_names.cache_clear()
 

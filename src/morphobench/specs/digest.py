@@ -31,7 +31,8 @@ def module_path(module: str) -> Path | None:
 
 
 @cache
-def _tree(module: str) -> ast.Module:
+def parsed(module: str) -> ast.Module:
+    """Return the syntax tree of a module of this package."""
     path = module_path(module)
     if path is None:
         raise ValueError(f"{module} is no module of {PACKAGE}")
@@ -42,7 +43,7 @@ def _tree(module: str) -> ast.Module:
 def defined_names(module: str) -> frozenset[str]:
     """Return the names of the functions and classes that a module defines at its top level."""
     kinds = (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)
-    return frozenset(n.name for n in _tree(module).body if isinstance(n, kinds))
+    return frozenset(n.name for n in parsed(module).body if isinstance(n, kinds))
 
 
 @cache
@@ -51,7 +52,7 @@ def imported_modules(module: str) -> frozenset[str]:
     path = module_path(module)
     package = module if path and path.name == "__init__.py" else module.rpartition(".")[0]
     found = set()
-    for node in ast.walk(_tree(module)):
+    for node in ast.walk(parsed(module)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -81,7 +82,7 @@ def closure(module: str) -> tuple[str, ...]:
 @cache
 def _module_digest(module: str) -> str:
     # Docstrings are cut from the shared tree: nothing else reads them, and a second parse would double the cost.
-    tree = _tree(module)
+    tree = parsed(module)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef | ast.Module):
             body = node.body

@@ -13,7 +13,8 @@ from typing import Any
 
 from morphobench.files import sha256_of
 from morphobench.report.cells import metric_ids, required_evaluations
-from morphobench.specs.house import REPRESENTATIONS, House
+from morphobench.specs.checks import REPRESENTATIONS
+from morphobench.specs.house import House
 
 
 @dataclass(frozen=True)
