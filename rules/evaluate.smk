@@ -33,6 +33,7 @@ rule evaluate:
         annotations=f"{RESULTS}/{{dataset}}/prepared/annotations.parquet",
     output:
         scores=f"{RESULTS}/{EVALUATION}/{{correction}}/scores.csv",
+        draws=f"{RESULTS}/{EVALUATION}/{{correction}}/draws.json",
     log:
         log_of("evaluate", EVALUATION, "{correction}"),
     benchmark:
@@ -46,7 +47,9 @@ rule evaluate:
     params:
         metrics=lambda wildcards: PLAN.metrics_for(wildcards.dataset),
         code=lambda wildcards: code_digest(
-            "morphobench.metrics.evaluate", *PLAN.metric_functions(wildcards.dataset)
+            "morphobench.metrics.evaluate",
+            "morphobench.metrics.scores",
+            *PLAN.metric_functions(wildcards.dataset),
         ),
     message:
         job_message(

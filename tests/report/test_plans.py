@@ -40,6 +40,16 @@ def test_a_failure_hides_scores_of_an_earlier_run(plan, tmp_path):
     assert found(plan) == record
 
 
+def test_where_a_metric_broke_the_others_are_shown(plan, tmp_path):
+    (tmp_path / "scores.csv").unlink()
+    partial = tmp_path / "scores.partial.csv"
+    partial.write_text("x")
+    failure_path(tmp_path / "correct.log").write_text(json.dumps({"status": "failed", "reason": "w", "log": "l"}))
+    assert found(plan) == partial
+    os.utime(partial, (1, 1))  # of an earlier run
+    assert found(plan) == failure_path(tmp_path / "correct.log")
+
+
 @pytest.mark.parametrize("missing", STAGES)
 def test_a_missing_stage_hides_scores(plan, tmp_path, missing):
     (tmp_path / missing).unlink()

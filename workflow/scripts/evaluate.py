@@ -12,9 +12,9 @@ with logged_job(snakemake.log[0]):
 
     import pandas as pd
 
-    from morphobench.files import atomic_path
     from morphobench.metrics.evaluate import evaluate
     from morphobench.metrics.neighbours import load_neighbours
+    from morphobench.metrics.scores import write_scores
     from morphobench.profiles import read_profiles
 
     profiles = read_profiles(snakemake.input.profiles)
@@ -28,5 +28,4 @@ with logged_job(snakemake.log[0]):
         health=json.loads(Path(snakemake.input.health).read_text()),
     )
     print(scores.to_string())
-    with atomic_path(snakemake.output.scores) as part:
-        scores.to_csv(part, index=False)
+    write_scores(scores, snakemake.output.scores, snakemake.output.draws)

@@ -159,7 +159,11 @@ def corum_pairs(evaluation: Evaluation, collection: str = "corum") -> RankedPair
 
 
 def _resampled(evaluation: Evaluation, collection: str, resamples: int) -> dict[str, np.ndarray]:
-    """Return recall and precision curves and average precision of resampled genes, computed once."""
+    """Return recall and precision curves and average precision of resampled genes, computed once.
+
+    Which genes are drawn depends on their number and the seed, not on the features: embeddings of the same genes
+    are resampled alike.
+    """
 
     def compute() -> dict[str, np.ndarray]:
         pairs = corum_pairs(evaluation, collection)
@@ -176,19 +180,13 @@ def _resampled(evaluation: Evaluation, collection: str, resamples: int) -> dict[
     return evaluation.once(("corum resampled", collection, resamples), compute)
 
 
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % percentile interval of resampled values; NaN, NaN where none is defined."""
-    values = values[~np.isnan(values)]
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _reason(pairs: RankedPairs) -> str:
-    return (
-        f"{pairs.left} annotated genes left out: no other screened gene in their complexes" if pairs.left else ""
-    )
+def _score(value: float, draws: np.ndarray, pairs: RankedPairs) -> Score:
+    """Return a value with the 95 % percentile interval of its draws; NaN, NaN with fewer than two defined."""
+    defined = draws[~np.isnan(draws)]
+    low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) > 1 else (np.nan, np.nan)
+    left = f"{pairs.left} annotated genes left out: no other screened gene in their complexes"
+    reason = left if pairs.left else ""
+    return Score(float(value), float(low), float(high), pairs.n, reason=reason, draws=tuple(draws.tolist()))
 
 
 def corum_curve(
@@ -216,10 +214,7 @@ def corum_curve(
     recall, precision = two_sided_curve(pairs, np.ones(pairs.n))
     values = {"recall": recall, "precision": precision}[part]
     drawn = _resampled(evaluation, collection, resamples)[part]
-    return {
-        str(p): Score(float(values[i]), *_interval(drawn[:, i]), pairs.n, reason=_reason(pairs))
-        for i, p in enumerate(PERCENTILES)
-    }
+    return {str(p): _score(values[i], drawn[:, i], pairs) for i, p in enumerate(PERCENTILES)}
 
 
 def corum_auprc(evaluation: Evaluation, collection: str = "corum", resamples: int = 200) -> Score:
@@ -228,7 +223,7 @@ def corum_auprc(evaluation: Evaluation, collection: str = "corum", resamples: in
     value = partial_area(*two_sided_curve(pairs, np.ones(pairs.n)))
     drawn = _resampled(evaluation, collection, resamples)
     areas = np.array([partial_area(r, p) for r, p in zip(drawn["recall"], drawn["precision"], strict=True)])
-    return Score(value, *_interval(areas), pairs.n, reason=_reason(pairs))
+    return _score(value, areas, pairs)
 
 
 def corum_precision_at(
@@ -247,7 +242,7 @@ def corum_precision_at(
             reason = f"the curve spans recalls {span} and does not reach {wanted:.2f}"
             scores[f"{wanted:.2f}"] = Score(value, value, value, pairs.n, "not_applicable", reason)
         else:
-            scores[f"{wanted:.2f}"] = Score(value, *_interval(np.array(at)), pairs.n, reason=_reason(pairs))
+            scores[f"{wanted:.2f}"] = _score(value, np.array(at), pairs)
     return scores
 
 
@@ -255,4 +250,4 @@ def corum_average_precision(evaluation: Evaluation, collection: str = "corum", r
     """Average precision of all unordered pairs ranked by cosine similarity, tie-aware; interval over genes."""
     pairs = corum_pairs(evaluation, collection)
     drawn = _resampled(evaluation, collection, resamples)["average"]
-    return Score(pair_average_precision(pairs), *_interval(drawn), pairs.n, reason=_reason(pairs))
+    return _score(pair_average_precision(pairs), drawn, pairs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import resource
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def _isolated(call) -> dict[str, Score]:
     except MemoryError as error:
         return {"": _without("out_of_memory", f"the metric ran out of memory ({error})".replace(" ()", ""))}
     except Exception as error:
+        traceback.print_exc()
         return {"": _without("failed", f"{type(error).__name__}: {error}")}
     results = result if isinstance(result, dict) else {"": result}
     return {key: _finite(score) for key, score in results.items()}
@@ -150,6 +152,8 @@ def evaluate(
         The wildcards, then ``metric,value,ci_low,ci_high,n,seconds,peak_mb,status,reason``. A metric of several
         values has a row ``id@key`` for each, or one row with its plain id if it gave none. No failure of a metric
         reaches the caller. What several metrics share is computed, and timed, by the first of them.
+        ``attrs["draws"]`` has, by the id in column ``metric``, the resampled values of the rows that are ok and
+        keep them: ``{id: [float or None, ...]}``, None where a resample leaves the value undefined (JSON has no NaN).
     """
     if health is not None and health["status"] == "collapsed":
         score = _without("collapsed", health["reason"])
@@ -158,14 +162,17 @@ def evaluate(
         evaluation = Evaluation(profiles, neighbours, annotations, seed)
         results = {spec["id"]: _run(spec, evaluation) for spec in specs if spec["kind"] != "aggregate"}
         _aggregates(specs, results)
-    rows = []
+    rows, draws = [], {}
     for spec in specs:
         scores, seconds, peak = results[spec["id"]]
         for key, s in scores.items():
             name = f"{spec['id']}@{key}" if key else spec["id"]
             value, low, high = (s.value, s.low, s.high) if s.status == "ok" else (np.nan,) * 3
             rows.append((name, value, low, high, s.n, seconds, peak, s.status, s.reason))
+            if s.status == "ok" and s.draws:
+                draws[name] = [float(d) if np.isfinite(d) else None for d in s.draws]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     for position, (name, value) in enumerate((wildcards or {}).items()):
         frame.insert(position, name, value)
+    frame.attrs["draws"] = draws
     return frame

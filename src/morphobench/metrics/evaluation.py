@@ -35,6 +35,10 @@ class Score:
         ``ok`` or another status of the scores format.
     reason
         One sentence: why there is no value, or what was left out of it.
+    draws
+        The value on each resample or split; NaN where one leaves it undefined, empty if the metric keeps none.
+        What is drawn must follow from the units, their labels and the seed alone, never from the features: then
+        the draws of two embeddings are of the same resamples, and their differences are paired.
     """
 
     value: float
@@ -43,6 +47,7 @@ class Score:
     n: int
     status: str = "ok"
     reason: str = ""
+    draws: tuple[float, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, eq=False)

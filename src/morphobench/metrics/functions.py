@@ -44,7 +44,7 @@ def split_scores(features: np.ndarray, codes: np.ndarray, splits: int, seed: int
     """Return recalls (S, K), accuracy (S,) and macro F1 (S,) over stratified 60/40 splits.
 
     Multinomial logistic regression with balanced class weights, C = 1, L-BFGS of at most 100 iterations, features
-    not scaled (authors' code).
+    not scaled (authors' code). The splits follow from the groups and the seed, whatever the features.
 
     Parameters
     ----------
@@ -93,12 +93,12 @@ def _scores(evaluation: Evaluation, collection: str, splits: int) -> SplitScores
     return evaluation.once(("functions", collection, splits), compute)
 
 
-def _over_splits(values: np.ndarray, n: int, reason: str) -> Score:
-    values = values[~np.isnan(values)]
+def _over_splits(draws: np.ndarray, n: int, reason: str) -> Score:
+    values = draws[~np.isnan(draws)]
     if not len(values):
         return Score(np.nan, np.nan, np.nan, n, "not_applicable", "no split tests a gene of the group")
     low, high = np.percentile(values, [2.5, 97.5])
-    return Score(float(values.mean()), float(low), float(high), n, reason=reason)
+    return Score(float(values.mean()), float(low), float(high), n, reason=reason, draws=tuple(draws.tolist()))
 
 
 def function_recall(evaluation: Evaluation, collection: str = "function", splits: int = 20) -> dict[str, Score]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from morphobench.files import write_json
 from morphobench.jobs import failure_path
+from morphobench.metrics.scores import partial_path
 from morphobench.report.cells import expand_cells
 from morphobench.report.figures import draw
 from morphobench.report.layout import table_view
@@ -32,7 +33,10 @@ def score_files(plan: Mapping[str, Any]) -> dict[tuple[str, str, int, int], Path
         key = (evaluation["method"], evaluation["correction"], evaluation["seed"], evaluation["fold"])
         failure = next((p for p in map(failure_path, evaluation["logs"]) if p.is_file()), None)
         outputs = [Path(p) for p in evaluation["outputs"]]
-        found[key] = failure or (outputs[-1] if _in_order(outputs) else None)
+        whole = failure is None and _in_order(outputs)
+        # Where a metric broke, the evaluation left what the others gave.
+        outputs[-1] = outputs[-1] if whole else partial_path(outputs[-1])
+        found[key] = outputs[-1] if _in_order(outputs) else failure
     return found
 
 
@@ -78,14 +82,14 @@ def main(published: str) -> None:
     for plan in json.load(sys.stdin):
         record_lost_jobs(plan)
         files = score_files(plan)
-        if all(path is not None and path.suffix == ".csv" for path in files.values()):
+        if all(path is not None and path.name == "scores.csv" for path in files.values()):
             continue
         partial = True
         for path in render(plan, published):
             print(f"partial: {path}", file=sys.stderr)
-        for path in files.values():
-            if path is not None and path.suffix == ".json":
-                record = json.loads(path.read_text())
+        for log in (log for evaluation in plan["evaluations"] for log in evaluation["logs"]):
+            if failure_path(log).is_file():
+                record = json.loads(failure_path(log).read_text())
                 failed[record["log"]] = f"{record['status']}: {record['reason']}"
     for log, reason in failed.items():
         print(f"{reason}\n  log: {log}", file=sys.stderr)

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from morphobench.errors import DataError
@@ -14,12 +14,25 @@ from morphobench.report.cells import Evaluation
 
 # From good to bad: the status of a cell is the worst among its evaluations.
 STATUSES = ("ok", "not_applicable", "not_run", "collapsed", "timeout", "out_of_memory", "failed")
-COLUMNS = ("metric", "value", "ci_low", "ci_high", "status", "reason")
+COLUMNS = ("metric", "value", "ci_low", "ci_high", "n", "status", "reason")
+DRAWS = "draws.json"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One metric of one evaluation; the numbers are NaN unless the status is ``ok``."""
+    """One metric of one evaluation; the numbers are NaN unless the status is ``ok``.
+
+    Attributes
+    ----------
+    value, low, high
+        The value and its 95 % interval.
+    status, reason, log
+        How it went; why there is no value, or what was left out of it; where the log is.
+    n
+        Number of units the value is over.
+    draws
+        The value on each resample or split, NaN where undefined; empty where the evaluation kept none.
+    """
 
     value: float = math.nan
     low: float = math.nan
@@ -27,6 +40,8 @@ class Reading:
     status: str = "not_run"
     reason: str = ""
     log: str = ""
+    n: int = 0
+    draws: tuple[float, ...] = field(default=(), repr=False)
 
 
 def worst(readings: Iterable[Reading]) -> Reading:
@@ -41,7 +56,8 @@ class ScoreStore:
     ----------
     paths
         By ``(method, correction, seed, fold)``: a scores csv, a failure record (``*.failed.json`` with status,
-        reason, log), or None where nothing was left.
+        reason, log), or None where nothing was left. A file ``draws.json`` in the folder of a scores csv has the
+        resampled values of its metrics, ``{metric: [number or null, ...]}``.
     """
 
     def __init__(self, paths: Mapping[Evaluation, str | Path | None]):
@@ -86,19 +102,32 @@ def _read(path: str | Path | None) -> dict[str, Reading] | Reading:
         missing = [c for c in COLUMNS if c not in (reader.fieldnames or [])]
         if missing:
             raise DataError(f"{path}: column {missing[0]} is missing; a scores file must have it")
-        return {row["metric"]: _reading(row, f"{path}:{line}") for line, row in enumerate(reader, start=2)}
+        draws = _draws(Path(path).with_name(DRAWS))
+        return {row["metric"]: _reading(row, f"{path}:{line}", draws) for line, row in enumerate(reader, start=2)}
 
 
-def _reading(row: Mapping[str, str], where: str) -> Reading:
+def _draws(path: Path) -> dict[str, tuple[float, ...]]:
+    """Return the resampled values by metric, null as NaN; none where there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {m: tuple(math.nan if d is None else float(d) for d in values) for m, values in found.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: expected lists of numbers by metric ({error})") from None
+
+
+def _reading(row: Mapping[str, str], where: str, draws: Mapping[str, tuple[float, ...]]) -> Reading:
     status = row["status"]
     if status not in STATUSES:
         raise DataError(f"{where}: status is {status!r}, expected one of {', '.join(STATUSES)}")
     if status != "ok":
         return Reading(status=status, reason=row["reason"])
     try:
+        n = int(row["n"])
         value, low, high = (float(row[c]) if row[c] else math.nan for c in ("value", "ci_low", "ci_high"))
     except ValueError as error:
-        raise DataError(f"{where}: value or interval of {row['metric']} is no number ({error})") from None
+        raise DataError(f"{where}: value, interval or n of {row['metric']} is no number ({error})") from None
     if not math.isfinite(value):
         return Reading(status="failed", reason=f"status is ok but the value is {row['value'] or 'empty'}")
-    return Reading(value, low, high, status, row["reason"])
+    return Reading(value, low, high, status, row["reason"], n=n, draws=draws.get(row["metric"], ()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,7 +44,8 @@ class Table(NamedTuple):
     cells
         One row a cell, columns :data:`TABLE_COLUMNS`.
     status
-        One row a cell that is not ``ok``, columns :data:`STATUS_COLUMNS`: why, and where the log is.
+        One row a cell that is not ``ok``: why, and where the log is; and one a cell that is ``ok`` but has a
+        reason: what was left out of its value. Columns :data:`STATUS_COLUMNS`.
     """
 
     cells: pd.DataFrame
@@ -84,8 +86,10 @@ def build_table(
     Notes
     -----
     A difference of two methods pairs their evaluations by seed and fold (a method that ran once per fold pairs
-    with every seed of the other). Its interval adds the two distances in quadrature, which holds for independent
-    errors and is too wide where the two share their sampling error.
+    with every seed of the other). Where both evaluations of a pair have one seed and fold, are over equally many
+    units and left equally many resampled values, these are of the same resamples, and the interval is that of
+    their paired differences (percentiles 2.5 and 97.5). Elsewhere it adds the two distances in quadrature, which
+    holds for independent errors and is too wide where the two share their sampling error.
     """
     store = ScoreStore(scores)
     published: dict[tuple[str, str], dict[tuple[str, str, str], Published]] = {}
@@ -101,8 +105,9 @@ def build_table(
         name = {"table": spec["id"], "row": cell.row, "setting": cell.setting, "column": cell.column}
         rows.append({**name, **_measured(cell, readings), **_published(cell, numbers, metric_specs)})
         bad = worst(readings)
-        if bad.status != "ok":
-            status.append({**name, "status": bad.status, "reason": _reason(readings, bad), "log": bad.log})
+        reason = _reason(readings, bad.status)
+        if bad.status != "ok" or reason:
+            status.append({**name, "status": bad.status, "reason": reason, "log": bad.log})
     table = pd.DataFrame(rows, columns=TABLE_COLUMNS)
     integers = ["measured_n", "higher_is_better"]
     return Table(table.astype(dict.fromkeys(integers, "Int64")), pd.DataFrame(status, columns=STATUS_COLUMNS))
@@ -121,24 +126,38 @@ def cell_readings(cell: Cell, store: ScoreStore) -> list[Reading]:
     for fold in dict.fromkeys(f for found in runs for _, f in found):
         seeds = [[s for s, f in found if f == fold] for found in runs]
         for seed in max(seeds, key=len):
+            own = [s[0] if len(s) == 1 else seed for s in seeds]
             pair = [
-                store.reading((m, cell.correction, s[0] if len(s) == 1 else seed, fold), cell.metric)
-                if len(s) == 1 or seed in s
+                store.reading((m, cell.correction, o, fold), cell.metric)
+                if o in s
                 else Reading(reason=f"no evaluation of {m} for seed {seed} and fold {fold} to pair with")
-                for m, s in zip(cell.methods, seeds, strict=True)
+                for m, s, o in zip(cell.methods, seeds, own, strict=True)
             ]
-            readings.append(_difference(*pair))
+            readings.append(_difference(*pair, same_seed=own[0] == own[1]))
     return readings
 
 
-def _difference(first: Reading, second: Reading) -> Reading:
+def _difference(first: Reading, second: Reading, same_seed: bool) -> Reading:
+    """Return the first reading minus the second; the worse of the two unless both are ok.
+
+    The interval has the percentiles 2.5 and 97.5 of the paired differences of the draws, if the evaluations have
+    the same seed, equally many units and equally many draws, hence the same resamples; else the two distances of
+    the intervals are added in quadrature.
+    """
     bad = worst([first, second])
     if bad.status != "ok":
         return bad
     value = first.value - second.value
+    reason = "; ".join(dict.fromkeys(r.reason for r in (first, second) if r.reason))
+    if same_seed and first.n == second.n and len(first.draws) == len(second.draws):
+        differences = np.subtract(first.draws, second.draws)
+        differences = differences[~np.isnan(differences)]
+        if len(differences) > 1:
+            low, high = np.percentile(differences, [2.5, 97.5])
+            return Reading(value, float(low), float(high), "ok", reason, n=first.n)
     below = math.hypot(first.value - first.low, second.high - second.value)
     above = math.hypot(first.high - first.value, second.value - second.low)
-    return Reading(value, value - below, value + above, "ok")
+    return Reading(value, value - below, value + above, "ok", reason)
 
 
 def _measured(cell: Cell, readings: list[Reading]) -> dict[str, Any]:
@@ -175,11 +194,15 @@ def _published(
     return found
 
 
-def _reason(readings: list[Reading], bad: Reading) -> str:
+def _reason(readings: list[Reading], status: str) -> str:
+    """Return why evaluations have the cell's status; for ``ok``, every distinct exclusion, empty without any."""
+    reasons = [r.reason for r in readings if r.status == status]
     if len(readings) == 1:
-        return bad.reason
-    count = sum(r.status == bad.status for r in readings)
-    return f"{count} of {len(readings)} evaluations: {bad.reason}"
+        return reasons[0]
+    if status != "ok":
+        return f"{len(reasons)} of {len(readings)} evaluations: {reasons[0]}"
+    counts = Counter(r for r in reasons if r)
+    return "; ".join(f"{count} of {len(readings)} evaluations: {reason}" for reason, count in counts.items())
 
 
 def published_only(cells: Sequence[Cell], published_dir: str | Path) -> dict[str, list[str]]:
