@@ -153,7 +153,8 @@ def evaluate(
         values has a row ``id@key`` for each, or one row with its plain id if it gave none. No failure of a metric
         reaches the caller. What several metrics share is computed, and timed, by the first of them.
         ``attrs["draws"]`` has, by the id in column ``metric``, the resampled values of the rows that are ok and
-        keep them: ``{id: [float or None, ...]}``, None where a resample leaves the value undefined (JSON has no NaN).
+        keep them: ``{id: [float or None, ...]}``, None where a resample leaves the value undefined, as JSON has no
+        NaN.
     """
     if health is not None and health["status"] == "collapsed":
         score = _without("collapsed", health["reason"])
