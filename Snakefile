@@ -28,5 +28,9 @@ rule all:
         all_figures(),
 
 
+if REPORTING:
+    check_report()
+
+
 onerror:
     report_partial_results()

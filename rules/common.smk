@@ -33,12 +33,18 @@ RENDERERS = {
     "embeddings": ("morphobench.report.figures_embeddings",),
     "precision_recall": ("morphobench.report.figures_curves",),
     "heatmap": ("morphobench.report.figures_overview",),
+    "screen": ("morphobench.report.figures_images",),
 }
 EVALUATION = "{dataset}/{method}/seed{seed}/fold{fold}"
+# A report shows what there is: no rule may then ask for a table or figure that is not made yet.
+REPORTING = "--report-after-run" not in sys.argv and any(
+    argument.split("=")[0] == "--report" for argument in sys.argv
+)
 
 
 wildcard_constraints:
     dataset=PLAN.pattern("datasets"),
+    unit=PLAN.pattern("units"),
     method=PLAN.pattern("representations"),
     correction=PLAN.pattern("corrections"),
     table=PLAN.pattern("tables"),
@@ -48,29 +54,70 @@ wildcard_constraints:
 
 
 def all_tables():
-    """The csv of every table that the configuration asks for."""
-    return [f"{RESULTS}/tables/{table}.csv" for table in PLAN.tables]
+    """The csv of every table that the configuration asks for; for a report, of those that are made."""
+    return [path for table in PLAN.tables for path in table_file(table)]
 
 
 def all_figures():
-    """Every figure of those tables."""
-    return [path for group in PLAN.figures for path in figure_files(group)]
+    """Every figure of those tables; for a report, every one that is made."""
+    return [
+        path
+        for group in PLAN.figures
+        for name in PLAN.figure_names(group)
+        for path in figure_file(name)
+    ]
 
 
-def figure_files(group):
-    """The pictures that one figure spec draws."""
-    return [f"{RESULTS}/figures/{name}.png" for name in PLAN.figure_names(group)]
+def table_file(table):
+    """The csv of a table, as a list; for a report, empty unless the table is made."""
+    path = Path(f"{RESULTS}/tables/{table}.csv")
+    # The page is what goes into the report.
+    made = path.is_file() and path.with_suffix(".html").is_file()
+    return [str(path)] if made or not REPORTING else []
+
+
+def figure_file(name):
+    """The picture of a figure, as a list; for a report, empty unless it is drawn."""
+    path = f"{RESULTS}/figures/{name}.png"
+    return [path] if Path(path).is_file() or not REPORTING else []
+
+
+def figure_output(name):
+    """The picture of a figure as an output, marked for the report unless that has to do without it."""
+    path = f"{RESULTS}/figures/{name}.png"
+    if not figure_file(name):
+        return path
+    return report(
+        path,
+        caption="../workflow/report/figure.rst",
+        category="Figures",
+        labels={"figure": name, "scale": SCALE},
+    )
 
 
 def figure_inputs(group):
-    """What a figure is drawn from: the profiles behind a table for embeddings, else the table itself."""
+    """What a figure is drawn from: an image store, the profiles behind a table for embeddings, else the table."""
+    if HOUSE.figures[group]["kind"] == "screen":
+        return store_files(HOUSE.figures[group]["dataset"])
     table = HOUSE.figures[group]["table"]
     if HOUSE.figures[group]["kind"] == "embeddings":
         return [
             f"{RESULTS}/{cell.folder}/profiles.parquet"
             for cell in PLAN.figure_cells(group)
         ]
-    return [f"{RESULTS}/tables/{table}.csv"]
+    return table_file(table)
+
+
+def store_files(dataset):
+    """The files that describe an image store; the pixels lie beside them, one file a unit."""
+    names = (
+        "samples.parquet",
+        "statistics.parquet",
+        "folds.parquet",
+        "excluded.csv",
+        "store.json",
+    )
+    return [f"{RESULTS}/{dataset}/images/{name}" for name in names]
 
 
 def log_of(stage, *parts):
@@ -100,9 +147,32 @@ def simulated_manifest(wildcards):
     return f"{DATA}/simulated/{SCALE}/{wildcards.dataset}/manifest.tsv"
 
 
+def fetched_manifests():
+    """The manifests of everything that was fetched at this scale so far."""
+    folders = [Path(RESULTS, dataset, "raw") for dataset in HOUSE.datasets]
+    return [str(path) for folder in folders for path in sorted(folder.rglob("*.tsv"))]
+
+
+def kept(path):
+    """A manifest of raw images; gone with the images where the configuration does not keep them."""
+    return path if HOUSE.config["keep_raw"] else temp(path)
+
+
 def dataset_spec(*keys):
     """A params function: the named parts of a dataset's resolved spec."""
     return lambda wildcards: {k: HOUSE.datasets[wildcards.dataset].get(k) for k in keys}
+
+
+def image_spec(*keys):
+    """A params function: the named parts of a dataset's images, and where the user's own copy lies."""
+    return lambda wildcards: {
+        "id": wildcards.dataset,
+        "source": HOUSE.datasets[wildcards.dataset]["source"],
+        "files": HOUSE.datasets[wildcards.dataset]["files"],
+        "licence": HOUSE.datasets[wildcards.dataset]["licence"],
+        "local": HOUSE.datasets[wildcards.dataset]["local"],
+        **{k: HOUSE.datasets[wildcards.dataset]["images"][k] for k in keys},
+    }
 
 
 def method_spec(wildcards):
@@ -129,11 +199,9 @@ def scores_of(cells):
     return [f"{RESULTS}/{cell.folder}/scores.csv" for cell in cells]
 
 
-def requested():
-    """The tables and the figure specs that the command line asks for, by name or by file."""
-    targets = {
-        Path(target).name.split(".")[0] for target in workflow.dag_settings.targets
-    }
+def requested(words):
+    """The tables and the figure specs that the words of a command line ask for, by name or by file."""
+    targets = {Path(word).name.split(".")[0] for word in words}
     tables = [t for t in PLAN.tables if t in targets or "tables" in targets]
     figures = [
         g for g in PLAN.figures if targets & {"figures", g, *PLAN.figure_names(g)}
@@ -141,9 +209,30 @@ def requested():
     return (tables, figures) if tables or figures else (PLAN.tables, PLAN.figures)
 
 
+def check_report():
+    """Say what a report has to do without; exit if that is everything."""
+    if Path(workflow.main_snakefile).resolve() != BASE.resolve() / "Snakefile":
+        return  # the workflow that imports this one may have other things to report
+    # Targets proper are known only after the rules are read.
+    tables, figures = requested(sys.argv)
+    made = {table: table_file(table) for table in tables}
+    for group in figures:
+        names = PLAN.figure_names(group)
+        named = [name for name in names if name in sys.argv]
+        made |= {name: figure_file(name) for name in named or names}
+    missing = ", ".join(name for name, path in made.items() if not path)
+    if not any(made.values()):
+        sys.exit(
+            f"morphobench: there is nothing to report at scale {SCALE}, not made yet: {missing}; "
+            f"run the same command without --report first"
+        )
+    if missing:
+        print(f"Not in the report, because not made yet: {missing}", file=sys.stderr)
+
+
 def report_partial_results():
     """After a failure: make the tables and figures from what there is, and say how to go on."""
-    tables, figures = requested()
+    tables, figures = requested(workflow.dag_settings.targets)
     plans = [PLAN.table_plan(table, RESULTS) for table in tables]
     plans += [PLAN.figure_plan(group, RESULTS) for group in figures]
     command = [

@@ -44,15 +44,7 @@ for group in PLAN.figures:
         input:
             files=figure_inputs(group),
         output:
-            [
-                report(
-                    path,
-                    caption="../workflow/report/figure.rst",
-                    category="Figures",
-                    labels={"figure": Path(path).stem, "scale": SCALE},
-                )
-                for path in figure_files(group)
-            ],
+            [figure_output(name) for name in PLAN.figure_names(group)],
         log:
             log_of("draw", group),
         benchmark:
@@ -79,7 +71,7 @@ for table in PLAN.tables:
         name:
             table
         input:
-            f"{RESULTS}/tables/{table}.csv",
+            table_file(table),
 
 
 for group in PLAN.figures:
@@ -89,7 +81,7 @@ for group in PLAN.figures:
             name:
                 figure
             input:
-                f"{RESULTS}/figures/{figure}.png",
+                figure_file(figure),
 
 
 rule tables:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,6 +67,21 @@ def with_nan():
     return p
 
 
+def renamed(*names):
+    p = make()
+    return Profiles(p.metadata, p.features, names)
+
+
+def with_column(column, values):
+    p = make()
+    return Profiles(p.metadata.assign(**{column: values}), p.features, p.names)
+
+
+def with_metadata_twice():
+    p = make()
+    return Profiles(pd.concat([p.metadata, p.metadata[["Metadata_Plate"]]], axis=1), p.features, p.names)
+
+
 @pytest.mark.parametrize(
     ("profiles", "sentence"),
     [
@@ -77,6 +93,25 @@ def with_nan():
             "file: column Metadata_Control has 'dmso' in row 4, expected one of",
         ),
         (changed("Metadata_Batch", 5, None), "file: column Metadata_Batch is empty in row 5"),
+        (changed("Metadata_Batch", 5, np.nan), "file: column Metadata_Batch is empty in row 5"),
+        (changed("Metadata_Perturbation", 2, ""), "file: column Metadata_Perturbation is empty in row 2"),
+        (
+            changed("Metadata_Plate", 4, 17),
+            "file: column Metadata_Plate has 17 (int) in row 4, expected text",
+        ),
+        (
+            with_column("Metadata_Batch", range(6)),
+            "file: column Metadata_Batch has 0 (int64) in row 0, expected text",
+        ),
+        (
+            with_column("Metadata_Gene", ["a", None, "", 1.5, "b", 2]),
+            "file: column Metadata_Gene has 1.5 (float) in row 3, expected text",
+        ),
+        (
+            renamed("a", "b", "a"),
+            "file: column a occurs twice, as columns 7 and 9; each name must be unique",
+        ),
+        (with_metadata_twice(), "file: column Metadata_Plate occurs twice, as columns 1 and 7"),
     ],
 )
 def test_bad_profiles(profiles, sentence):
@@ -84,6 +119,21 @@ def test_bad_profiles(profiles, sentence):
         check_profiles(profiles, "file")
     assert str(error.value).startswith(sentence)
     assert "\n" not in str(error.value)
+
+
+def test_an_optional_text_column_may_be_empty(tmp_path):
+    profiles = with_column("Metadata_Gene", ["a", None, "", np.nan, "b", "c"])
+    write_profiles(profiles, tmp_path / "a.parquet")
+    gene = read_profiles(tmp_path / "a.parquet").metadata["Metadata_Gene"]
+    assert gene.isna().tolist() == [False, True, False, True, False, False]
+
+
+def test_a_file_with_a_column_twice_is_refused(tmp_path):
+    table = to_arrow(make())
+    path = tmp_path / "a.parquet"
+    pq.write_table(table.append_column("f1", table.column("f1")), path)
+    with pytest.raises(DataError, match="a.parquet: column f1 occurs twice, as columns 8 and 10; each name must"):
+        read_profiles(path)
 
 
 def test_bad_profiles_are_never_written(tmp_path):
@@ -103,8 +153,6 @@ def test_corrupted_and_missing_files(tmp_path):
 
 
 def test_text_feature_is_refused(tmp_path):
-    import pyarrow.parquet as pq
-
     table = to_arrow(make())
     path = tmp_path / "a.parquet"
     pq.write_table(table.append_column("f9", [["a"] * 6]), path)

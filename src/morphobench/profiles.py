@@ -117,32 +117,58 @@ def feature_columns(columns) -> list[str]:
     return [c for c in columns if not str(c).startswith(PREFIX)]
 
 
+def _check_names(names: list[str], where: str) -> None:
+    """Raise DataError if a column name occurs twice: a parquet file could not tell the two apart."""
+    places: dict[str, int] = {}
+    for place, name in enumerate(names):
+        if name in places:
+            raise DataError(
+                f"{where}: column {name} occurs twice, as columns {places[name]} and {place}; "
+                f"each name must be unique"
+            )
+        places[name] = place
+
+
+def _check_column(name: str, column: Column, values: pd.Series, where: str) -> None:
+    """Raise DataError for the first value that a known metadata column must not have."""
+    if column.dtype == "number" and not pd.api.types.is_numeric_dtype(values):
+        raise DataError(f"{where}: column {name} has type {values.dtype}, expected numbers")
+    known = values.notna().to_numpy()
+    if column.dtype == "string":
+        # The test by inference is fast, the one by value says where.
+        if pd.api.types.infer_dtype(values, skipna=True) != "string":
+            text = np.fromiter((isinstance(v, str) for v in values), bool, len(values))
+            wrong = np.flatnonzero(known & ~text)
+            if len(wrong):
+                row, found = int(wrong[0]), values.iloc[wrong[0]]
+                raise DataError(
+                    f"{where}: column {name} has {found} ({type(found).__name__}) in row {row}, expected text"
+                )
+        known &= ~values.isin([""]).to_numpy()
+    if column.required and not known.all():
+        row = int(np.flatnonzero(~known)[0])
+        raise DataError(f"{where}: column {name} is empty in row {row}; every row needs a value")
+    if column.values is not None and (bad := ~values.isin(column.values)).any():
+        row = int(np.flatnonzero(bad)[0])
+        raise DataError(
+            f"{where}: column {name} has {values.iloc[row]!r} in row {row}, "
+            f"expected one of {', '.join(column.values)}"
+        )
+
+
 def check_profiles(profiles: Profiles, where: str, *, allow_nan: bool = False) -> None:
     """Raise DataError, one sentence naming ``where`` and the column or row, unless the profiles are sound.
 
-    Checked: required columns, missing or disallowed metadata values, column types, shapes, feature dtype,
-    NaN or infinite features (unless ``allow_nan``), duplicate wells (plate, well, site).
+    Checked: required columns, duplicate names, missing, empty or disallowed metadata values, column types, shapes,
+    feature dtype, NaN or infinite features (unless ``allow_nan``), duplicate wells (plate, well, site).
     """
     metadata, features = profiles.metadata, profiles.features
+    _check_names([*metadata.columns, *profiles.names], where)
     for name, column in COLUMNS.items():
-        if name not in metadata:
-            if column.required:
-                raise DataError(f"{where}: column {name} is missing; a profiles file must have it")
-            continue
-        values = metadata[name]
-        if column.dtype == "number" and not pd.api.types.is_numeric_dtype(values):
-            raise DataError(f"{where}: column {name} has type {values.dtype}, expected numbers")
-        if column.required and values.isna().any():
-            row = int(np.flatnonzero(values.isna())[0])
-            raise DataError(f"{where}: column {name} is empty in row {row}; every row needs a value")
-        if column.values is not None:
-            bad = ~values.isin(column.values)
-            if bad.any():
-                row = int(np.flatnonzero(bad)[0])
-                raise DataError(
-                    f"{where}: column {name} has {values.iloc[row]!r} in row {row}, "
-                    f"expected one of {', '.join(column.values)}"
-                )
+        if name in metadata:
+            _check_column(name, column, metadata[name], where)
+        elif column.required:
+            raise DataError(f"{where}: column {name} is missing; a profiles file must have it")
     if features.ndim != 2 or features.shape != (len(metadata), len(profiles.names)):
         raise DataError(
             f"{where}: features have shape {features.shape}, "
@@ -210,6 +236,7 @@ def read_profiles(path: str | Path) -> Profiles:
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected a profiles file (parquet)")
     try:
+        _check_names(pq.read_schema(path).names, str(path))
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         text = str(error).splitlines()[0]

@@ -1,5 +1,7 @@
 """Running metrics in isolation: statuses, expansion, order, shared seed."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,6 +39,15 @@ def pointless(evaluation):
 
 def undefined(evaluation):
     return Score(np.nan, np.nan, np.nan, 3)
+
+
+def resampled(evaluation):
+    return {
+        "a": Score(0.5, 0.4, 0.6, 7, draws=(0.4, np.nan, np.float32(0.5), np.inf)),
+        "b": Score(np.nan, np.nan, np.nan, 7, "not_applicable", "because", draws=(0.1, 0.2)),
+        "c": good(evaluation),
+        "d": Score(np.nan, 0.4, 0.6, 7, draws=(0.1, 0.2)),
+    }
 
 
 def spec(function, kind="biology", **more):
@@ -93,6 +104,34 @@ def test_several_values_expand_and_a_missing_need_gives_one_plain_row():
         "the profiles have no column Metadata_Gene",
         "the data set has no annotations of collection kegg",
     ]
+
+
+def test_resampled_values_of_what_is_ok_are_kept_beside_the_scores():
+    frame = run([spec("resampled"), spec("good"), spec("broken")])
+    assert frame["status"].tolist() == ["ok", "not_applicable", "ok", "failed", "ok", "failed"]
+    # By the names of the rows; undefined resamples are None, which JSON has and NaN is not.
+    assert frame.attrs["draws"] == {"resampled@a": [0.4, None, 0.5, None]}
+    assert json.loads(json.dumps(frame.attrs["draws"], allow_nan=False)) == frame.attrs["draws"]
+    collapsed = run([spec("resampled")], health={"status": "collapsed", "reason": "flat"})
+    assert collapsed.attrs["draws"] == {}
+
+
+def test_metrics_over_genes_keep_as_many_draws_for_every_embedding():
+    specs = [s for s in all_specs() if s["id"].startswith(("corum_", "function_"))]
+    profiles, annotations = gene_screen()
+    other = changed(profiles, np.random.default_rng(1).normal(size=profiles.features.shape))
+    frames = [run(specs, p, annotations) for p in (profiles, other)]
+    lengths = [{name: len(draws) for name, draws in f.attrs["draws"].items()} for f in frames]
+    # What one embedding has no value for (a recall that it does not reach) is the only difference.
+    ok = [set(f["metric"][f["status"] == "ok"]) for f in frames]
+    assert [set(found) for found in lengths] == ok
+    shared = ok[0] & ok[1]
+    assert {name.split("@")[0] for name in shared} >= {s["id"] for s in specs} - {"corum_precision_at"}
+    assert {name: lengths[0][name] for name in shared} == {name: lengths[1][name] for name in shared}
+    # Which genes or splits are drawn does not follow from the features: their order changes nothing.
+    turned = run(specs, changed(profiles, profiles.features[:, ::-1].copy()), annotations).attrs["draws"]
+    for name, draws in frames[0].attrs["draws"].items():
+        np.testing.assert_allclose(np.array(turned[name], float), np.array(draws, float), atol=1e-6)
 
 
 def test_aggregates_wait_for_their_parts_and_name_the_missing_one():

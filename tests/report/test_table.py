@@ -1,12 +1,17 @@
 import csv
+import json
 import math
 
+import numpy as np
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from morphobench.errors import DataError
 from morphobench.report.cells import expand_cells, metric_ids, required_evaluations
-from morphobench.report.table import STATUS_COLUMNS, TABLE_COLUMNS, build_table, published_only
+from morphobench.report.scores import Reading
+from morphobench.report.table import STATUS_COLUMNS, TABLE_COLUMNS, _difference, build_table, published_only
 from tests.report.toy_table import write_scores
 
 
@@ -66,6 +71,101 @@ def test_difference_pairs_seeds_and_adds_in_quadrature(toy):
     assert cell.measured_n == 2
     assert (cell.ci_low, cell.ci_high) == pytest.approx((0.25 - 0.05, 0.25 + 0.05))
     assert str(cell.higher_is_better) == "<NA>"
+
+
+RNG = np.random.default_rng(0)
+SHARED = RNG.normal(size=40)
+FIRST = (0.7 + 0.10 * SHARED + 0.01 * RNG.normal(size=40)).tolist()
+SECOND = (0.4 + 0.10 * SHARED + 0.01 * RNG.normal(size=40)).tolist()
+
+
+def ok(value, draws=(), n=9):
+    """A reading with an interval from 0.03 below to 0.04 above, as the toy's scores have."""
+    return Reading(value, value - 0.03, value + 0.04, "ok", "", n=n, draws=tuple(draws))
+
+
+def test_a_difference_of_the_same_resamples_is_paired():
+    found = _difference(ok(0.7, FIRST), ok(0.4, SECOND), same_seed=True)
+    low, high = np.quantile([a - b for a, b in zip(FIRST, SECOND, strict=True)], [0.025, 0.975])
+    assert (found.value, found.status, found.n) == (pytest.approx(0.3), "ok", 9)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
+    # The same values in another order are not the same resamples.
+    shuffled = _difference(ok(0.7, FIRST), ok(0.4, sorted(SECOND)), same_seed=True)
+    assert shuffled.high - shuffled.low > 2 * (found.high - found.low)
+
+
+def test_a_resample_that_leaves_one_side_undefined_is_left_out_of_both():
+    gap = [math.nan, *FIRST[1:-1], FIRST[-1]]
+    other = [*SECOND[:-1], math.nan]
+    found = _difference(ok(0.7, gap), ok(0.4, other), same_seed=True)
+    expected = np.quantile(np.subtract(FIRST[1:-1], SECOND[1:-1]), [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same_seed"),
+    [
+        (ok(0.7, FIRST), ok(0.4, SECOND), False),
+        (ok(0.7, FIRST), ok(0.4, SECOND, n=8), True),
+        (ok(0.7, FIRST), ok(0.4, SECOND[:-1]), True),
+        (ok(0.7, FIRST), ok(0.4), True),
+        (ok(0.7), ok(0.4), True),
+        (ok(0.7, [0.6]), ok(0.4, [0.5]), True),
+        (ok(0.7, [math.nan] * 3), ok(0.4, [0.1, 0.2, 0.3]), True),
+    ],
+    ids=["seeds", "units", "lengths", "one side", "no draws", "one draw", "undefined draws"],
+)
+def test_a_difference_of_other_resamples_adds_in_quadrature(first, second, same_seed):
+    found = _difference(first, second, same_seed=same_seed)
+    assert (found.low, found.high) == pytest.approx((0.3 - 0.05, 0.3 + 0.05))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(-1e6, 1e6) | st.just(math.nan), min_size=2, max_size=30), st.floats(-1e6, 1e6))
+def test_a_metric_minus_itself_is_exactly_nothing(draws, value):
+    same = ok(value, [0.25, 0.5, *draws])
+    found = _difference(same, same, same_seed=True)
+    assert (found.value, found.low, found.high) == (0, 0, 0)
+
+
+def test_a_difference_reads_the_draws_of_the_evaluations_that_it_pairs(toy, tmp_path):
+    spec, scores, folder, metrics = toy
+    blocks = {block["id"]: block for block in spec["blocks"]}
+    rows = [*blocks["delta"]["rows"], {"row": "Itself", "difference": ["a", "a"], "at": "80"}]
+    spec = {**spec, "blocks": [{**blocks["delta"], "rows": rows}]}
+    folders = {("a", 1): FIRST, ("b", 1): SECOND, ("b", 2): SECOND}
+    for (method, seed), draws in folders.items():
+        own = tmp_path / f"{method}{seed}"
+        own.mkdir()
+        value = {"a": 0.7, "b": 0.4}[method]
+        scores[method, "none", seed, 0] = write_scores(own / "scores.csv", {"rec@80": value})
+        (own / "draws.json").write_text(json.dumps({"rec@80": draws}))
+    _, cells = build((spec, scores, folder, metrics))
+    # Method a ran for seed 1 only: with b of seed 1 it is paired, with b of seed 2 it is not.
+    low, high = np.quantile(np.subtract(FIRST, SECOND), [0.025, 0.975])
+    cell = cells.loc["Tub", "", "a minus b"]
+    assert (cell.ci_low, cell.ci_high) == pytest.approx(((low + 0.25) / 2, (high + 0.35) / 2), abs=1e-9)
+    itself = cells.loc["Itself", "", "a minus b"]
+    assert (itself.measured_mean, itself.ci_low, itself.ci_high) == (0, 0, 0)
+
+
+def test_status_lists_what_was_left_out_of_values_that_are_ok(toy):
+    spec, scores, folder, metrics = toy
+    path = scores["a", "none", 1, 0]
+    rows = path.read_text().splitlines()
+    left = "3 of 9 left out"
+    path.write_text("\n".join(r.replace(",ok,,", f",ok,{left},") if r.startswith("up,") else r for r in rows))
+    table, cells = build(toy)
+    assert cells.loc["A", "s", "up"].status == "ok"
+    status = table.status.set_index(["row", "setting", "column"])
+    assert tuple(status.loc[("A", "s", "up"), ["status", "reason", "log"]]) == ("ok", left, "")
+    assert ("A", "s", "down") not in status.index
+    # Over several seeds it says how many of them left something out.
+    path = scores["b", "none", 2, 0]
+    path.write_text(path.read_text().replace(",ok,,", f",ok,{left},"))
+    table, _ = build(toy)
+    reasons = table.status.set_index(["row", "setting", "column"]).reason
+    assert reasons["B", "s", "up"] == f"1 of 2 evaluations: {left}"
 
 
 def test_bad_scores_file_is_one_sentence(toy, tmp_path):

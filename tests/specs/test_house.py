@@ -1,7 +1,5 @@
 """Configuration and specs are validated before anything runs: one sentence with file, line and key."""
 
-import shutil
-
 import pytest
 import yaml
 
@@ -9,15 +7,6 @@ from morphobench.errors import SpecError
 from morphobench.specs import load_house
 from morphobench.specs.house import merged, resolve_dataset
 from morphobench.specs.plan import Plan
-
-
-@pytest.fixture
-def house(tmp_path, root):
-    """A copy of the shipped configuration and specs that a test may spoil."""
-    shutil.copy(root / "config.yaml", tmp_path)
-    shutil.copytree(root / "specs", tmp_path / "specs")
-    shutil.copytree(root / "workflow" / "schemas", tmp_path / "workflow" / "schemas")
-    return tmp_path
 
 
 def spoil(path, old, new):

@@ -30,7 +30,7 @@ def score_files(plan: Mapping[str, Any]) -> dict[tuple[str, str, int, int], Path
     """
     found: dict[tuple[str, str, int, int], Path | None] = {}
     for evaluation in plan["evaluations"]:
-        key = (evaluation["method"], evaluation["correction"], evaluation["seed"], evaluation["fold"])
+        key = _key(evaluation)
         failure = next((p for p in map(failure_path, evaluation["logs"]) if p.is_file()), None)
         outputs = [Path(p) for p in evaluation["outputs"]]
         whole = failure is None and _in_order(outputs)
@@ -38,6 +38,10 @@ def score_files(plan: Mapping[str, Any]) -> dict[tuple[str, str, int, int], Path
         outputs[-1] = outputs[-1] if whole else partial_path(outputs[-1])
         found[key] = outputs[-1] if _in_order(outputs) else failure
     return found
+
+
+def _key(evaluation: Mapping[str, Any]) -> tuple[str, str, int, int]:
+    return evaluation["method"], evaluation["correction"], evaluation["seed"], evaluation["fold"]
 
 
 def _in_order(outputs: list[Path]) -> bool:
@@ -68,7 +72,10 @@ def render(plan: Mapping[str, Any], published: str | Path) -> list[Path]:
     published
         Folder of the published numbers.
     """
-    table = build_table(plan["spec"], expand_cells(plan["spec"]), score_files(plan), published, plan["metrics"])
+    logs = {_key(evaluation): evaluation["logs"][-1] for evaluation in plan["evaluations"]}
+    table = build_table(
+        plan["spec"], expand_cells(plan["spec"]), score_files(plan), published, plan["metrics"], logs
+    )
     if plan["kind"] == "table":
         view = table_view(plan["spec"], table, published, plan["scale"], plan["dataset"]["source"])
         return write_table(table, view, plan["folder"])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from morphobench.errors import DataError
+from morphobench.metrics.scores import BROKEN
 from morphobench.report.cells import Evaluation
 
 # From good to bad: the status of a cell is the worst among its evaluations.
@@ -58,10 +59,15 @@ class ScoreStore:
         By ``(method, correction, seed, fold)``: a scores csv, a failure record (``*.failed.json`` with status,
         reason, log), or None where nothing was left. A file ``draws.json`` in the folder of a scores csv has the
         resampled values of its metrics, ``{metric: [number or null, ...]}``.
+    logs
+        By the same keys, the log of the job that wrote the scores: where a broken metric says more.
     """
 
-    def __init__(self, paths: Mapping[Evaluation, str | Path | None]):
-        self._readings = {key: _read(path) for key, path in paths.items()}
+    def __init__(
+        self, paths: Mapping[Evaluation, str | Path | None], logs: Mapping[Evaluation, str] | None = None
+    ):
+        logs = logs or {}
+        self._readings = {key: _read(path, logs.get(key, "")) for key, path in paths.items()}
 
     def runs(self, method: str, correction: str) -> list[tuple[int, int]]:
         """Return the ``(seed, fold)`` of a method under a correction."""
@@ -92,7 +98,7 @@ def failure(path: str | Path | None) -> Reading:
     return Reading(status=status, reason=record.get("reason", ""), log=record.get("log") or "")
 
 
-def _read(path: str | Path | None) -> dict[str, Reading] | Reading:
+def _read(path: str | Path | None, log: str) -> dict[str, Reading] | Reading:
     if path is None or not Path(path).is_file():
         return Reading(reason="no scores yet")
     if Path(path).suffix == ".json":
@@ -103,7 +109,9 @@ def _read(path: str | Path | None) -> dict[str, Reading] | Reading:
         if missing:
             raise DataError(f"{path}: column {missing[0]} is missing; a scores file must have it")
         draws = _draws(Path(path).with_name(DRAWS))
-        return {row["metric"]: _reading(row, f"{path}:{line}", draws) for line, row in enumerate(reader, start=2)}
+        return {
+            row["metric"]: _reading(row, f"{path}:{line}", draws, log) for line, row in enumerate(reader, start=2)
+        }
 
 
 def _draws(path: Path) -> dict[str, tuple[float, ...]]:
@@ -117,12 +125,12 @@ def _draws(path: Path) -> dict[str, tuple[float, ...]]:
         raise DataError(f"{path}: expected lists of numbers by metric ({error})") from None
 
 
-def _reading(row: Mapping[str, str], where: str, draws: Mapping[str, tuple[float, ...]]) -> Reading:
+def _reading(row: Mapping[str, str], where: str, draws: Mapping[str, tuple[float, ...]], log: str) -> Reading:
     status = row["status"]
     if status not in STATUSES:
         raise DataError(f"{where}: status is {status!r}, expected one of {', '.join(STATUSES)}")
     if status != "ok":
-        return Reading(status=status, reason=row["reason"])
+        return Reading(status=status, reason=row["reason"], log=log if status in BROKEN else "")
     try:
         n = int(row["n"])
         value, low, high = (float(row[c]) if row[c] else math.nan for c in ("value", "ci_low", "ci_high"))

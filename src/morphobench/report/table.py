@@ -58,6 +58,7 @@ def build_table(
     scores: Mapping[Evaluation, str | Path | None],
     published_dir: str | Path,
     metric_specs: Mapping[str, Mapping[str, Any]],
+    logs: Mapping[Evaluation, str] | None = None,
 ) -> Table:
     """Merge scores and published numbers into one tidy table.
 
@@ -73,6 +74,8 @@ def build_table(
         Folder of the published numbers.
     metric_specs
         Metric specs by id; their unit and direction stand where no number is published.
+    logs
+        By the keys of ``scores``, the log of the job that wrote them.
 
     Returns
     -------
@@ -91,7 +94,7 @@ def build_table(
     their paired differences (percentiles 2.5 and 97.5). Elsewhere it adds the two distances in quadrature, which
     holds for independent errors and is too wide where the two share their sampling error.
     """
-    store = ScoreStore(scores)
+    store = ScoreStore(scores, logs)
     published: dict[tuple[str, str], dict[tuple[str, str, str], Published]] = {}
     rows, status = [], []
     for cell in cells:
