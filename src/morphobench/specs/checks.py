@@ -69,6 +69,13 @@ def _accepted(module: str, name: str) -> list[str] | None:
 def check_dataset(document: Document) -> None:
     """Raise SpecError for an unknown preprocessing step, or an unknown key of a step, reader or simulator."""
     spec = document.value
+    check_callable(document, ("simulator",))
+    if spec["reader"]:
+        check_callable(document, ("reader",))
+    if spec.get("images"):
+        _check_images(document)
+    if not (spec["reader"] or spec.get("images")):
+        raise SpecError(f"{document.where(('reader',))}: neither a reader of profiles nor a key 'images'")
     parts = [((), spec), *((("scales", scale), overlay) for scale, overlay in spec["scales"].items())]
     for keys, part in parts:
         for i, step in enumerate(part.get("preprocessing", [])):
@@ -76,9 +83,24 @@ def check_dataset(document: Document) -> None:
             check_reference(document, (*where, "step"), step["step"], _steps(), "preprocessing step")
             _check_keys(document, where, step, _steps()[step["step"]], f"step {step['step']}")
         _check_keys(document, (*keys, "simulate"), part.get("simulate"), _simulator_keys(spec), spec["simulator"])
-        _check_keys(
-            document, (*keys, "reader_options"), part.get("reader_options"), _options(spec), spec["reader"]
-        )
+        if spec["reader"]:
+            _check_keys(
+                document, (*keys, "reader_options"), part.get("reader_options"), _options(spec), spec["reader"]
+            )
+
+
+def _check_images(document: Document) -> None:
+    images = document.value["images"]
+    for key in ("lister", "reader"):
+        check_callable(document, ("images", key))
+    names = [c["name"] for c in images["channels"]]
+    if len(set(names)) < len(names):
+        raise SpecError(f"{document.where(('images', 'channels'))}: two channels have the same name")
+    if not document.value.get("folds"):
+        raise SpecError(f"{document.where(('images',))}: a data set of images needs a key 'folds'")
+    for scale, overlay in document.value["scales"].items():
+        given = overlay.get("images", {}).get("options")
+        _check_keys(document, ("scales", scale, "images", "options"), given, list(images["options"]), "images")
 
 
 def _check_keys(

@@ -83,13 +83,14 @@ def load_house(
     for document in documents["metrics"].values():
         check_callable(document, ("function",), parameters=document.value["parameters"])
     for document in documents["datasets"].values():
-        check_callable(document, ("reader",))
-        check_callable(document, ("simulator",))
         check_dataset(document)
     for document in documents["tables"].values():
         check_table(document, documents, root / "specs" / "published")
     for document in documents["figures"].values():
-        check_reference(document, ("table",), document.value["table"], documents["tables"], "table")
+        kind = "table" if "table" in document.value else "dataset"
+        check_reference(document, (kind,), document.value[kind], documents[f"{kind}s"], kind)
+        if kind == "dataset" and not documents["datasets"][document.value["dataset"]].value.get("images"):
+            raise SpecError(f"{document.where((kind,))}: data set {document.value[kind]!r} has no images")
     specs = {kind: {i: d.value for i, d in docs.items()} for kind, docs in documents.items()}
     specs["datasets"] = {i: resolve_dataset(s, config) for i, s in specs["datasets"].items()}
     return House(root=root, config=dict(config), **specs)
@@ -105,7 +106,40 @@ def resolve_dataset(spec: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
     resolved = merged({k: v for k, v in spec.items() if k != "scales"}, overlay)
     if resolved["source"] == "real_if_mirror":
         resolved["source"] = "real" if config.get("mirror") else "simulated"
-    return resolved
+    resolved.setdefault("images", None)
+    resolved.setdefault("folds", None)
+    resolved["local"] = (config.get("local") or {}).get(spec["id"])
+    if resolved["local"]:
+        resolved["source"] = "real"
+    return _with_subset(resolved, (config.get("subset") or {}).get(spec["id"], {}))
+
+
+def _with_subset(spec: dict[str, Any], subset: Mapping[str, Any]) -> dict[str, Any]:
+    where = f"the configuration: subset.{spec['id']}"
+    if not subset:
+        return spec
+    if spec["images"]:
+        known = ("units", *spec["images"]["options"])
+        units = subset.get("units", spec["images"]["units"])
+        for unit in units:
+            if unit not in spec["images"]["units"]:
+                raise SpecError(
+                    f"{where}.units names {unit!r}, which is not among the {len(spec['images']['units'])} units of "
+                    f"the data set at this scale{nearest(unit, spec['images']['units'])}"
+                )
+        options = {k: v for k, v in subset.items() if k != "units"}
+        changed = {"images": {"units": list(units), "options": options}}
+    elif spec["plates"]:
+        known = tuple(spec["plates"]["select"])
+        changed = {"plates": {"select": dict(subset)}}
+    else:
+        raise SpecError(f"{where}: this data set is small and has no parts to choose from")
+    for key in subset:
+        if key not in known:
+            raise SpecError(
+                f"{where} has no key {key!r}{nearest(key, list(known)) or '; it takes ' + ', '.join(known)}"
+            )
+    return merged(spec, changed)
 
 
 def _typed(key: str, value: Any) -> Any:
@@ -136,6 +170,12 @@ def _check_config(config: Mapping[str, Any], documents: Mapping[str, Any], where
             f"{where.path}: mirror is {mirror!r}, which is no folder here; "
             f"expected a folder or base URL with copies in the layout <host>/<path>, or nothing"
         )
+    for key in ("local", "subset"):
+        for dataset in config.get(key) or {}:
+            check_reference(where, (key, dataset), dataset, documents["datasets"], "data set")
+    for dataset, folder in (config.get("local") or {}).items():
+        if not Path(folder).is_dir():
+            raise SpecError(f"{where.path}: local.{dataset} is {folder!r}, which is no folder here")
     if config["tables"] != "all":
         for table in config["tables"]:
             check_reference(where, ("tables",), table, documents["tables"], "table")

@@ -56,7 +56,11 @@ class Plan:
     @cached_property
     def figures(self) -> list[str]:
         """Ids of the figure specs that draw one of those tables."""
-        return [f for f, spec in self.house.figures.items() if spec["table"] in self.tables]
+        datasets = {self.house.tables[t]["dataset"] for t in self.tables}
+        if self.house.config["tables"] == "all":
+            datasets = set(self.house.datasets)
+        wanted = {"table": self.tables, "dataset": datasets}
+        return [f for f, spec in self.house.figures.items() if any(spec.get(k) in v for k, v in wanted.items())]
 
     def figure_names(self, group: str) -> list[str]:
         """Return the names of the pictures that one figure spec draws."""
@@ -74,6 +78,12 @@ class Plan:
             ids = [m["id"] for m in methods if m["kind"] in REPRESENTATIONS and m["resources"]["gpu"]]
         elif kind == "corrections":
             ids = [m["id"] for m in methods if m["kind"] == "correction"]
+        elif kind == "profile_datasets":
+            ids = [i for i, d in self.house.datasets.items() if d["reader"]]
+        elif kind == "image_datasets":
+            ids = [i for i, d in self.house.datasets.items() if d["images"]]
+        elif kind == "units":
+            ids = sorted({u for d in self.house.datasets.values() if d["images"] for u in d["images"]["units"]})
         else:
             ids = getattr(self.house, kind)
         # A name that no file can have stands for "none of them": an empty alternation would match anything.
@@ -84,7 +94,12 @@ class Plan:
         config = self.house.config
         if self.house.datasets[dataset]["source"] == "real":
             return f"{config['data']}/raw"
+        # Copies of simulated files lie apart from them, as copies of a mirror's would.
         return f"{config['data']}/simulated/{config['scale']}/{dataset}/raw"
+
+    def units(self, dataset: str) -> list[str]:
+        """Return the units (experiments, plates) in which a dataset's images are fetched and stored."""
+        return list(self.house.datasets[dataset]["images"]["units"])
 
     def selectors(self, dataset: str) -> list[str]:
         """Return the ``module:function`` that chooses a dataset's plates, where it has plates."""
@@ -158,10 +173,28 @@ class Plan:
     def figure_plan(self, group: str, results: str) -> dict[str, Any]:
         """Return everything that drawing one figure spec needs, as plain JSON-able values."""
         spec = self.house.figures[group]
+        if "dataset" in spec:
+            return self._screen_plan(group, results)
         plan = self.table_plan(spec["table"], results)
         # A table's words are not in its pictures: rewording must not redraw them.
         plan["spec"] = {k: v for k, v in plan["spec"].items() if k not in ("title", "caption", "notes")}
         return {**plan, "kind": spec["kind"], "id": group, "figure": spec, "folder": f"{results}/figures"}
+
+    def _screen_plan(self, group: str, results: str) -> dict[str, Any]:
+        spec = self.house.figures[group]
+        dataset = self.house.datasets[spec["dataset"]]
+        images = {k: dataset["images"].get(k) for k in ("channels", "pixel_size_um", "montage")}
+        return {
+            "kind": spec["kind"],
+            "id": group,
+            "figure": spec,
+            "scale": self.house.config["scale"],
+            "dataset": {k: dataset[k] for k in ("id", "label", "source")},
+            "images": images,
+            "store": f"{results}/{dataset['id']}/images",
+            "evaluations": [],
+            "folder": f"{results}/figures",
+        }
 
     def _evaluations(self, cells: list[Evaluation], results: str) -> list[dict[str, Any]]:
         # Every stage of an evaluation may have failed; the first that did is the reason its cells give.
