@@ -171,7 +171,7 @@ def image_spec(*keys):
         "files": HOUSE.datasets[wildcards.dataset]["files"],
         "licence": HOUSE.datasets[wildcards.dataset]["licence"],
         "local": HOUSE.datasets[wildcards.dataset]["local"],
-        **{k: HOUSE.datasets[wildcards.dataset]["images"][k] for k in keys},
+        "images": {k: HOUSE.datasets[wildcards.dataset]["images"][k] for k in keys},
     }
 
 

@@ -10,6 +10,8 @@ rule prepare:
         log_of("prepare", "{dataset}"),
     benchmark:
         benchmark_of("prepare", "{dataset}")
+    wildcard_constraints:
+        dataset=PLAN.pattern("profile_datasets"),
     conda:
         "../envs/morphobench.yaml"
     threads: 1
@@ -34,3 +36,73 @@ rule prepare:
         job_message("Preparing the profiles of {wildcards.dataset}")
     script:
         "../workflow/scripts/prepare.py"
+
+
+rule prepare_unit:
+    input:
+        files=rules.fetch.output.manifest,
+        manifest=f"{RESULTS}/{{dataset}}/raw/units/{{unit}}.tsv",
+    output:
+        images=f"{RESULTS}/{{dataset}}/images/{{unit}}.npy",
+        samples=f"{RESULTS}/{{dataset}}/images/{{unit}}.parquet",
+        excluded=f"{RESULTS}/{{dataset}}/images/{{unit}}.excluded.csv",
+        facts=f"{RESULTS}/{{dataset}}/images/{{unit}}.json",
+    log:
+        log_of("prepare_unit", "{dataset}", "{unit}"),
+    benchmark:
+        benchmark_of("prepare_unit", "{dataset}", "{unit}")
+    wildcard_constraints:
+        dataset=PLAN.pattern("image_datasets"),
+    conda:
+        "../envs/morphobench.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        spec=image_spec("lister", "reader", "options", "channels"),
+        raw=lambda wildcards: PLAN.raw_folder(wildcards.dataset),
+        keep_raw=HOUSE.config["keep_raw"],
+        code=lambda wildcards: code_digest(
+            "morphobench.images.prepare",
+            HOUSE.datasets[wildcards.dataset]["images"]["reader"],
+        ),
+    message:
+        job_message("Storing the images of {wildcards.dataset}, {wildcards.unit}")
+    script:
+        "../workflow/scripts/prepare_unit.py"
+
+
+rule prepare_images:
+    input:
+        facts=lambda wildcards: [
+            f"{RESULTS}/{wildcards.dataset}/images/{unit}.json"
+            for unit in PLAN.units(wildcards.dataset)
+        ],
+    output:
+        samples=f"{RESULTS}/{{dataset}}/images/samples.parquet",
+        statistics=f"{RESULTS}/{{dataset}}/images/statistics.parquet",
+        folds=f"{RESULTS}/{{dataset}}/images/folds.parquet",
+        excluded=f"{RESULTS}/{{dataset}}/images/excluded.csv",
+        store=f"{RESULTS}/{{dataset}}/images/store.json",
+    log:
+        log_of("prepare_images", "{dataset}"),
+    benchmark:
+        benchmark_of("prepare_images", "{dataset}")
+    wildcard_constraints:
+        dataset=PLAN.pattern("image_datasets"),
+    conda:
+        "../envs/morphobench.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        units=lambda wildcards: PLAN.units(wildcards.dataset),
+        spec=image_spec("channels", "pixel_size_um"),
+        folds=lambda wildcards: HOUSE.datasets[wildcards.dataset]["folds"],
+        code=code_digest("morphobench.images.finish"),
+    message:
+        job_message("Completing the image store of {wildcards.dataset}")
+    script:
+        "../workflow/scripts/prepare_images.py"

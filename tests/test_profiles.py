@@ -171,3 +171,8 @@ def test_from_frame_splits_by_prefix():
 def test_empty_profiles_are_refused():
     with pytest.raises(DataError, match="no rows"):
         check_profiles(make().rows(np.zeros(6, bool)), "file")
+
+
+def test_checks_write_to_no_array_of_pandas():
+    with pd.option_context("mode.copy_on_write", True):
+        check_profiles(make(), "file")

@@ -62,6 +62,15 @@ COLUMNS: dict[str, Column] = {
     "Metadata_Site": Column("string", False, None, "field of view"),
     "Metadata_Microscope": Column("string", False, None, "microscope of the laboratory"),
     "Metadata_PlateType": Column("string", False, None, "JUMP plate type"),
+    "Metadata_Guide": Column("string", False, None, "guide RNA"),
+    "Metadata_Tile": Column("number", False, None, "number of the tile of a well or a field of view"),
+    "Metadata_Time": Column("number", False, None, "hours since the first image of the plate"),
+    "Metadata_X": Column("number", False, None, "position in the field of view, in pixels"),
+    "Metadata_Y": Column("number", False, None, "position in the field of view, in pixels"),
+    "Metadata_CellCount": Column("number", False, None, "cells that were measured together"),
+    "Metadata_DoseLevel": Column("number", False, None, "rank of the dose, 0 for none"),
+    "Metadata_Filter": Column("string", False, None, "filter set of the microscope"),
+    "Metadata_CellProfiler": Column("string", False, None, "version of CellProfiler"),
     "Metadata_Replicate": Column("number", False, None, "replicate index of the plate"),
 }
 
@@ -129,7 +138,7 @@ def _check_names(names: list[str], where: str) -> None:
         places[name] = place
 
 
-def _check_column(name: str, column: Column, values: pd.Series, where: str) -> None:
+def check_column(name: str, column: Column, values: pd.Series, where: str) -> None:
     """Raise DataError for the first value that a known metadata column must not have."""
     if column.dtype == "number" and not pd.api.types.is_numeric_dtype(values):
         raise DataError(f"{where}: column {name} has type {values.dtype}, expected numbers")
@@ -144,7 +153,7 @@ def _check_column(name: str, column: Column, values: pd.Series, where: str) -> N
                 raise DataError(
                     f"{where}: column {name} has {found} ({type(found).__name__}) in row {row}, expected text"
                 )
-        known &= ~values.isin([""]).to_numpy()
+        known = known & ~values.isin([""]).to_numpy()
     if column.required and not known.all():
         row = int(np.flatnonzero(~known)[0])
         raise DataError(f"{where}: column {name} is empty in row {row}; every row needs a value")
@@ -166,7 +175,7 @@ def check_profiles(profiles: Profiles, where: str, *, allow_nan: bool = False) -
     _check_names([*metadata.columns, *profiles.names], where)
     for name, column in COLUMNS.items():
         if name in metadata:
-            _check_column(name, column, metadata[name], where)
+            check_column(name, column, metadata[name], where)
         elif column.required:
             raise DataError(f"{where}: column {name} is missing; a profiles file must have it")
     if features.ndim != 2 or features.shape != (len(metadata), len(profiles.names)):

@@ -1,10 +1,13 @@
 """A real server on loopback that misbehaves where its paths say so."""
 
+import contextlib
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+from tests.fetch.faulty import FaultyServer
 
 CONTENT = bytes(range(256)) * 40
 
@@ -39,7 +42,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(announced or len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(ConnectionError):  # a client hangs up on a bad answer, as it should
+            self.wfile.write(body)
 
     def log_message(self, *args):
         pass
@@ -52,12 +56,21 @@ def server(monkeypatch):
     http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     http.requests, http.files = [], {}
     http.base = f"http://127.0.0.1:{http.server_port}"
-    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread = threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield http
     http.shutdown()
     http.server_close()
     thread.join()
+
+
+@pytest.fixture
+def faulty(monkeypatch):
+    """A server that misbehaves as planned, see :class:`tests.fetch.faulty.FaultyServer`."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = FaultyServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture
@@ -79,3 +92,11 @@ def no_network(monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch):
+    """No test waits; the list holds the seconds that would have been waited for."""
+    seconds = []
+    monkeypatch.setattr("morphobench.fetch.policy.pause", seconds.append)
+    return seconds

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from morphobench.errors import FetchError
 from morphobench.fetch import local_path
-from morphobench.fetch.addresses import relative_path
+from morphobench.fetch.addresses import members_path, relative_path
 
 ROOT = Path("/data/raw")
 
@@ -16,7 +16,21 @@ def test_address_becomes_folders():
         local_path("https://Raw.Example.org/a/b%20c/d.csv.gz", ROOT) == ROOT / "raw.example.org/a/b%20c/d.csv.gz"
     )
     assert local_path("http://127.0.0.1:8000/x", ROOT) == ROOT / "127.0.0.1_8000/x"
-    assert local_path("s3://bucket/key/of.parquet", ROOT) == ROOT / "bucket/key/of.parquet"
+
+
+def test_s3_lies_where_its_https_form_does():
+    path = local_path("s3://bucket/key/of.parquet", ROOT)
+    assert path == ROOT / "bucket.s3.amazonaws.com/key/of.parquet"
+    assert path == local_path("https://bucket.s3.amazonaws.com/key/of.parquet", ROOT)
+
+
+def test_members_of_a_unit_lie_beside_their_archive():
+    url = "https://h.org/a/images.zip"
+    assert members_path(url, "HUVEC-01", ROOT) == ROOT / "h.org/a/images.zip.members/HUVEC-01.zip"
+    assert members_path(url, "a/../b", ROOT).parent == ROOT / "h.org/a/images.zip.members"
+    assert members_path(url, "a/b", ROOT) != members_path(url, "a_b", ROOT)
+    with pytest.raises(FetchError, match="unit"):
+        members_path(url, "..", ROOT)
 
 
 def test_queries_stay_apart():

@@ -1,12 +1,15 @@
 import gzip
 import hashlib
+from collections import namedtuple
 
 import pandas as pd
 import pytest
 
 from morphobench.errors import DataError, FetchError, SpecError
 from morphobench.fetch import fetch_dataset, local_path, read_manifest, write_manifest
-from morphobench.fetch.transport import MissingError
+from morphobench.fetch.failures import DamagedError
+from morphobench.fetch.policy import Policy
+from morphobench.fetch.transport import MissingError, Transport
 
 PLATES = "https://gallery.invalid/{source}/{batch}/{plate}.parquet"
 TABLE = "https://tables.invalid/plate.csv.gz"
@@ -105,6 +108,52 @@ def test_file_that_a_manifest_lacks(mirrored, tmp_path):
     write_manifest([], tmp_path / "manifest.tsv")
     with pytest.raises(FetchError, match="no row for"):
         fetch_dataset(spec(content), tmp_path / "raw", mirror, manifest=tmp_path / "manifest.tsv")
+
+
+def test_unpinned_plate_must_stay_what_it_was(mirrored, tmp_path):
+    mirror, content = mirrored
+    screen = {**spec(content), "id": "screen"}
+    fetch_dataset(screen, tmp_path / "raw", mirror)
+    url = PLATES.format(source="source_1", batch="b1", plate="P1")
+    local_path(url, mirror).write_bytes(b"eno")
+    local_path(url, tmp_path / "raw").unlink()
+    with pytest.raises(DamagedError, match="P1.parquet.*when first fetched on .*screen/files.tsv"):
+        fetch_dataset(screen, tmp_path / "raw", mirror)
+    (tmp_path / "raw" / ".first_use" / "screen" / "files.tsv").unlink()
+    assert fetch_dataset(screen, tmp_path / "raw", mirror)[1]["status"] == "mirrored"
+
+
+def test_simulated_files_are_not_trusted_on_first_use(mirrored, tmp_path):
+    mirror, content = mirrored
+    write_manifest(fetch_dataset(spec(content), tmp_path / "other", mirror), tmp_path / "manifest.tsv")
+    fetch_dataset(spec(content), tmp_path / "raw", mirror, manifest=tmp_path / "manifest.tsv")
+    assert not (tmp_path / "raw" / ".first_use").exists()
+
+
+def test_a_users_own_copy_of_a_table(mirrored, tmp_path):
+    mirror, content = mirrored
+    screen = spec(content)
+    screen["files"][0]["local"] = "metadata/plate.csv.gz"
+    own = tmp_path / "own" / "metadata" / "plate.csv.gz"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(content)
+    local_path(TABLE, mirror).unlink()
+    records = fetch_dataset(screen, tmp_path / "raw", mirror, local=tmp_path / "own")
+    assert (records[0]["status"], records[0]["path"]) == ("local", str(own))
+    assert [r["name"] for r in records] == ["plate", "P1", "P2"]
+    own.write_bytes(content[:-1])
+    with pytest.raises(FetchError, match="plate.csv.gz: not the file that is pinned"):
+        fetch_dataset(screen, tmp_path / "raw", mirror, local=tmp_path / "own")
+
+
+def test_space_for_all_files_is_checked_first(mirrored, tmp_path, no_network):
+    _, content = mirrored
+    large = spec(content)
+    large["files"] += [{**large["files"][0], "url": f"https://h.invalid/{i}", "size": 10**9} for i in range(3)]
+    usage = namedtuple("Usage", "total used free")
+    transport = Transport(Policy(disk_usage=lambda folder: usage(0, 0, 10**9)))
+    with pytest.raises(FetchError, match="what is to be fetched needs 3.0 GB .* are free"):
+        fetch_dataset(large, tmp_path / "raw", transport=transport)
 
 
 def test_unknown_selector(mirrored, tmp_path):

@@ -160,6 +160,9 @@ def test_base_address_mirror_unreachable(closed_port, tmp_path):
         fetch(URL, tmp_path / "file.bin", mirror=closed_port)
 
 
-def test_s3_needs_a_mirror(tmp_path):
-    with pytest.raises(FetchError, match="mirror"):
-        fetch("s3://bucket/key", tmp_path / "key")
+def test_s3_from_a_folder_mirror(no_network, tmp_path):
+    copy = tmp_path / "mirror" / "bucket.s3.amazonaws.com" / "key"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(CONTENT)
+    record = fetch("s3://bucket/key", tmp_path / "key", sha256=SHA256, mirror=tmp_path / "mirror")
+    assert record["status"] == "mirrored"

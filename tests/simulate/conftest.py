@@ -15,6 +15,8 @@ JUMP_FILES = {
     "compound": f"{jump.METADATA}/compound.csv.gz",
     "perturbation_control": f"{jump.METADATA}/perturbation_control.csv",
     "microscope_config": f"{jump.METADATA}/microscope_config.csv",
+    "cellprofiler_version": f"{jump.METADATA}/cellprofiler_version.csv",
+    "jump_moa": jump.MOA,
     "mandatory_features": jump.FEATURES,
 }
 SPECS = {

@@ -1,10 +1,12 @@
+import zipfile
+
 import pandas as pd
 import pytest
 
 from morphobench.errors import SpecError
 from morphobench.fetch import fetch_dataset, read_manifest
 from morphobench.files import sha256_of
-from morphobench.simulate.raw import gzip_bytes
+from morphobench.simulate.raw import RawFolder, gzip_bytes
 
 from .conftest import SPECS
 
@@ -88,3 +90,19 @@ def test_impossible_shapes(kind, parameters, words, tmp_path):
 
 def test_gzip_has_no_time_in_it():
     assert gzip_bytes(b"x")[4:8] == b"\0\0\0\0"
+
+
+def test_a_zip_is_whole_or_not_there(tmp_path):
+    url = "https://host/a.zip"
+    out = RawFolder(tmp_path)
+    with pytest.raises(TypeError), out.zip(url) as add:
+        add("one.txt", None)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert not out.records
+    with out.zip(url) as add:
+        add("one.txt", b"1")
+        add("two/three.txt", b"23")
+    with zipfile.ZipFile(tmp_path / "host" / "a.zip") as archive:
+        assert archive.namelist() == ["one.txt", "two/three.txt"]
+        assert archive.read("two/three.txt") == b"23"
+    assert out.records[0]["sha256"] == sha256_of(tmp_path / "host" / "a.zip")

@@ -23,9 +23,9 @@ def package(tmp_path, monkeypatch):
 
 
 def clear():
-    for function in (digest.parsed, digest._module_digest, digest.closure, digest.imported_modules):
-        function.cache_clear()
-    digest.defined_names.cache_clear()
+    for function in vars(digest).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
 
 
 def digest_of(module):
@@ -72,3 +72,20 @@ def test_specs_import_nothing_heavy():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "[]"
+
+
+def test_outlines_of_earlier_processes_are_used_and_dispensable(package, root):
+    run = "import sys; from pathlib import Path; from morphobench.specs import digest; "
+    run += f"digest._SOURCE = Path({str(package)!r}); print(digest.code_digest('morphobench.a'))"
+
+    def other_process():
+        command = [sys.executable, "-c", run]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    first = other_process()
+    (saved,) = (package / "__pycache__").glob("outlines-*.json")
+    assert other_process() == first
+    saved.write_text('{"damaged": ')
+    assert other_process() == first
+    (package / "b.py").write_text("def f(x):\n    return x + 2\n")
+    assert other_process() != first

@@ -27,7 +27,8 @@ def test_dry_run_of_everything_and_of_one_table(checkout):
 def test_full_scale_needs_nothing_simulated(checkout):
     planned = rules_planned(checkout.snakemake("-n", "--config", "scale=full").stdout)
     assert "simulate" not in planned
-    assert planned["fetch"] == 3
+    assert planned["fetch"] == 7
+    assert planned["fetch_unit"] == planned["prepare_unit"] == 24 + 136 + 36 + 7
 
 
 def test_a_mirror_replaces_the_simulated_stand_ins(checkout, tmp_path):

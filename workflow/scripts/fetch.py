@@ -16,5 +16,6 @@ with logged_job(snakemake.log[0]):
         snakemake.params.raw,
         mirror=Path(simulated).parent if simulated else snakemake.config.get("mirror"),
         manifest=simulated or None,
+        local=snakemake.params.spec["local"],
     )
     write_manifest(records, snakemake.output.manifest)

@@ -77,8 +77,8 @@ def read(files: Mapping[str, Path], plates_root: Path | None, options: Mapping[s
     )
     source = PlateSource("published", "published", lambda: Profiles(metadata.copy(), features.copy(), NAMES))
     screened = set(genes) - {CONTROL}
-    complexes, small = _complexes(need_file(files, "corum"), screened)
-    functions, unscreened = _functions(need_file(files, "functions"), screened)
+    complexes, small = read_complexes(need_file(files, "corum"), screened)
+    functions, unscreened = read_functions(need_file(files, "functions"), screened)
     notes = {
         "genes": len(screened),
         "genes sharing a CORUM complex": len({g for m in complexes.values() for g in m}),
@@ -108,7 +108,8 @@ def _embedding(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _complexes(path: Path, screened: set[str]) -> tuple[dict[str, list[str]], list[tuple[str, str, str]]]:
+def read_complexes(path: Path, screened: set[str]) -> tuple[dict[str, list[str]], list[tuple[str, str, str]]]:
+    """Return the screened genes of each CORUM complex, and what was left out as ``what, id, reason``."""
     complexes: dict[str, list[str]] = {}
     left_out = []
     for number, line in enumerate(_text(path).splitlines(), start=1):
@@ -127,7 +128,8 @@ def _complexes(path: Path, screened: set[str]) -> tuple[dict[str, list[str]], li
     return {name: genes for name, genes in complexes.items() if len(genes) >= 2}, left_out
 
 
-def _functions(path: Path, screened: set[str]) -> tuple[list[tuple[str, str]], list[tuple[str, str, str]]]:
+def read_functions(path: Path, screened: set[str]) -> tuple[list[tuple[str, str]], list[tuple[str, str, str]]]:
+    """Return ``(gene, functional group)`` of the screened genes, and what was left out as ``what, id, reason``."""
     try:
         groups = json.loads(_text(path))
     except json.JSONDecodeError as error:

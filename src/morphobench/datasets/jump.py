@@ -20,6 +20,7 @@ from morphobench.datasets.collection import (
     need_file,
     refuse_unknown_options,
 )
+from morphobench.datasets.jump_annotations import chosen_wells
 from morphobench.datasets.jump_features import common_features, read_mandatory
 from morphobench.datasets.jump_selection import split_plates
 from morphobench.datasets.jump_tables import join_tables, split_by_plate
@@ -28,7 +29,7 @@ from morphobench.fetch.addresses import local_path
 from morphobench.profiles import PREFIX, Profiles
 
 _KEY = ("Metadata_Source", "Metadata_Plate", "Metadata_Well")
-_OPTIONS = ("plates", "features", "missing_features", "test_fraction", "split_seed")
+_OPTIONS = ("plates", "wells", "mechanisms", "features", "missing_features", "test_fraction", "split_seed")
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,14 @@ def read(files: Mapping[str, Path], plates_root: Path | None, options: Mapping[s
     Parameters
     ----------
     files
-        ``plate, well, compound, perturbation_control, microscope_config`` and optionally ``mandatory_features``.
+        ``plate, well, compound, perturbation_control, microscope_config`` and optionally ``mandatory_features,
+        cellprofiler_version, jump_moa``.
     plates_root
         Folder of raw files, in which plates lie under their addresses.
     options
-        ``plates``: the ``plates`` part of the spec (``url``, ``select``, ``missing``); ``features``: see
+        ``plates``: the ``plates`` part of the spec (``url``, ``select``, ``missing``); ``wells``: ``all``,
+        ``controls`` or ``curated``, see :func:`~morphobench.datasets.jump_annotations.chosen_wells`;
+        ``mechanisms``: whether profiles have ``Metadata_MoA``; ``features``: see
         :func:`~morphobench.datasets.jump_features.chosen_features`; ``missing_features``: ``error`` or
         ``exclude``; ``test_fraction``, ``split_seed``: see
         :func:`~morphobench.datasets.jump_tables.split_by_plate`.
@@ -60,9 +64,10 @@ def read(files: Mapping[str, Path], plates_root: Path | None, options: Mapping[s
     Returns
     -------
     PlateCollection
-        Plates by source, batch and name; columns ``Metadata_Source, Metadata_Microscope, Metadata_PlateType`` and
-        ``Metadata_JCP2022`` beside the required ones. Blocked plates, absent files, wells without a treatment,
-        wells of one table that another lacks, and features that are not used are listed in ``excluded``.
+        Plates by source, batch and name; columns ``Metadata_Source, Metadata_Microscope, Metadata_Filter,
+        Metadata_PlateType, Metadata_JCP2022`` and, with their files, ``Metadata_CellProfiler, Metadata_MoA``
+        beside the required ones. Blocked plates, absent files, wells without a treatment, wells of one table that
+        another lacks, and features that are not used are listed in ``excluded``.
 
     Raises
     ------
@@ -88,8 +93,13 @@ def read(files: Mapping[str, Path], plates_root: Path | None, options: Mapping[s
     excluded += tables.excluded + left_out
     splits = split_by_plate(chosen, options.get("test_fraction", 0.3), options.get("split_seed", 0))
     sources = []
-    by_plate = dict(list(tables.wells.groupby("Metadata_Plate")))
     explained = {id_ for _, id_, _ in tables.excluded}
+    wells = _chosen(tables.wells, options.get("wells", "all"), explained, excluded)
+    if not options.get("mechanisms", False):
+        wells = wells.drop(columns="Metadata_MoA", errors="ignore")
+    elif "Metadata_MoA" not in wells:
+        raise SpecError("reader_options.mechanisms needs file jump_moa among the dataset's files")
+    by_plate = dict(list(wells.groupby("Metadata_Plate")))
     for file in plate_files:
         metadata, rows = _match_wells(file, by_plate.get(file.plate), explained, excluded)
         if metadata is not None:
@@ -143,6 +153,18 @@ def _open(path: Path, row: Any, sets: dict[frozenset[str], frozenset[str]]) -> _
     features = frozenset(c for c in columns if not c.startswith(PREFIX))
     features = sets.setdefault(features, features)
     return _File(path, row.Metadata_Plate, row.Metadata_Batch, features, key["Metadata_Well"].tolist())
+
+
+def _chosen(
+    wells: pd.DataFrame, which: str, explained: set[str], excluded: list[tuple[str, str, str]]
+) -> pd.DataFrame:
+    """Return the wells of a named choice; one row a plate says in ``excluded`` how many others there are."""
+    keep = chosen_wells(wells, which)
+    out = wells[~keep]
+    explained |= set(out["Metadata_Plate"] + "/" + out["Metadata_Well"])
+    for plate, count in out.groupby("Metadata_Plate", sort=True).size().items():
+        excluded.append(("well", plate, f"{count} wells are not among those that wells: {which} chooses"))
+    return wells[keep]
 
 
 def _match_wells(

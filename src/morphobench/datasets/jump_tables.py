@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from morphobench.datasets.collection import need_file, read_table, refuse_duplicates
+from morphobench.datasets.jump_annotations import moa_of, read_moa
 from morphobench.errors import DataError
 
 WELL_COLUMNS = ("Metadata_Source", "Metadata_Plate", "Metadata_Well", "Metadata_JCP2022")
@@ -52,7 +53,8 @@ def join_tables(files: Mapping[str, Path], plates: pd.DataFrame) -> Tables:
     Parameters
     ----------
     files
-        ``well``, ``compound``, ``perturbation_control``, ``microscope_config`` as JUMP publishes them.
+        ``well``, ``compound``, ``perturbation_control``, ``microscope_config`` as JUMP publishes them; optionally
+        ``cellprofiler_version``, and ``jump_moa``, the compounds of JUMP-MOA.
     plates
         Chosen rows of the plate table.
 
@@ -60,7 +62,8 @@ def join_tables(files: Mapping[str, Path], plates: pd.DataFrame) -> Tables:
     -------
     Tables
         Perturbation is the InChIKey where the compound table has one, else the JCP id; Compound is the name of
-        controls, else the JCP id.
+        controls, else the JCP id. Microscope, filter set and CellProfiler version are those of the source; MoA is
+        None where it is not known.
 
     Raises
     ------
@@ -81,7 +84,10 @@ def join_tables(files: Mapping[str, Path], plates: pd.DataFrame) -> Tables:
     excluded += [("well", f"{p}/{w}", "untreated well") for p, w in _ids(wells[empty])]
     wells, jcp, types = wells[~empty], jcp[~empty], types[~empty]
     keys = jcp.map(compounds)
-    microscopes = _microscopes(need_file(files, "microscope_config"))
+    names, sources = jcp.map(controls["Metadata_Name"]), wells["Metadata_Source"]
+    microscopes = _by_source(
+        need_file(files, "microscope_config"), ["Metadata_Microscope_Name", "Metadata_Filter_Configuration"]
+    )
     joined = pd.DataFrame(
         {
             "Metadata_Batch": wells["Metadata_Batch"],
@@ -89,18 +95,29 @@ def join_tables(files: Mapping[str, Path], plates: pd.DataFrame) -> Tables:
             "Metadata_Well": wells["Metadata_Well"],
             "Metadata_Perturbation": keys.where(keys.notna(), jcp),
             "Metadata_Control": types.where(types.isin(["negcon", "poscon"]), "trt"),
-            "Metadata_Compound": jcp.map(controls["Metadata_Name"]).where(types.notna(), jcp),
-            "Metadata_Source": wells["Metadata_Source"],
-            "Metadata_Microscope": wells["Metadata_Source"].map(microscopes).astype(object),
+            "Metadata_Compound": names.where(types.notna(), jcp),
+            "Metadata_Source": sources,
+            "Metadata_Microscope": sources.map(microscopes["Metadata_Microscope_Name"]).astype(object),
+            "Metadata_Filter": sources.map(microscopes["Metadata_Filter_Configuration"]).astype(object),
             "Metadata_PlateType": wells["Metadata_PlateType"],
             "Metadata_JCP2022": jcp,
         }
-    ).reset_index(drop=True)
+    )
+    if "cellprofiler_version" in files:
+        version = "Metadata_CellProfiler_Version"
+        versions = _by_source(need_file(files, "cellprofiler_version"), [version])[version]
+        joined["Metadata_CellProfiler"] = sources.map(versions).astype(object)
+    if "jump_moa" in files:
+        joined["Metadata_MoA"] = moa_of(jcp, keys, names, read_moa(need_file(files, "jump_moa")))
+    joined = joined.reset_index(drop=True)
     no_microscope = sorted(set(plates["Metadata_Source"]) - set(microscopes.index))
     notes = {
         "perturbations without InChIKey": sorted(jcp[keys.isna()].unique()),
         "sources without microscope": no_microscope,
     }
+    if "Metadata_MoA" in joined:
+        known = joined.loc[joined["Metadata_MoA"].notna(), "Metadata_JCP2022"]
+        notes["perturbations of known mechanism"] = int(known.nunique())
     return Tables(joined, excluded, notes)
 
 
@@ -171,12 +188,11 @@ def _controls(path: Path) -> pd.DataFrame:
     return table.set_index("Metadata_JCP2022")
 
 
-def _microscopes(path: Path) -> pd.Series:
-    columns = ("Metadata_Source", "Metadata_Microscope_Name")
-    table = read_table(path, columns, dtype=str)
+def _by_source(path: Path, values: list[str]) -> pd.DataFrame:
+    table = read_table(path, ("Metadata_Source", *values), dtype=str)
     _check_sources(path, table)
     refuse_duplicates(path, table, ["Metadata_Source"], "source")
-    return table.set_index("Metadata_Source")["Metadata_Microscope_Name"]
+    return table.set_index("Metadata_Source")[values]
 
 
 def _check_sources(path: Path, table: pd.DataFrame) -> None:

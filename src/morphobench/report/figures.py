@@ -46,6 +46,28 @@ def draw(plan: Mapping[str, Any], table: Table | None, published: str | Path) ->
     return [output]
 
 
+def draw_screen(plan: Mapping[str, Any]) -> list[Path]:
+    """Draw the montage and the plate maps of an image store and return the files written.
+
+    Parameters
+    ----------
+    plan
+        As ``morphobench.specs.plan.Plan.figure_plan`` makes it for a data set of images: ``figure``, ``images``,
+        ``store``, ``scale``, ``dataset`` and ``folder``.
+    """
+    from morphobench.images.store import ImageStore
+    from morphobench.report.figures_images import draw_montage, draw_plates
+
+    spec = plan["figure"]
+    outputs = {name: Path(plan["folder"]) / f"{figure}.png" for name, figure in spec["outputs"].items()}
+    footer = scale_line(plan["scale"], plan["dataset"]["source"])
+    store = ImageStore(plan["store"])
+    for name, draw_one in (("montage", draw_montage), ("plates", draw_plates)):
+        if name in outputs:
+            draw_one(store, plan["images"], outputs[name], title=plan["dataset"]["label"], subtitle=footer)
+    return list(outputs.values())
+
+
 def embedding_items(plan: Mapping[str, Any]) -> list[Item]:
     """Return the rows of the plan's table that are one method, with the profiles of the first evaluation.
 

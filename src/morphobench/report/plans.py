@@ -16,7 +16,7 @@ from morphobench.files import write_json
 from morphobench.jobs import failure_path
 from morphobench.metrics.scores import partial_path
 from morphobench.report.cells import expand_cells
-from morphobench.report.figures import draw
+from morphobench.report.figures import draw, draw_screen
 from morphobench.report.layout import table_view
 from morphobench.report.render import write_table
 from morphobench.report.table import build_table
@@ -72,6 +72,8 @@ def render(plan: Mapping[str, Any], published: str | Path) -> list[Path]:
     published
         Folder of the published numbers.
     """
+    if plan["kind"] == "screen":
+        return draw_screen(plan)
     logs = {_key(evaluation): evaluation["logs"][-1] for evaluation in plan["evaluations"]}
     table = build_table(
         plan["spec"], expand_cells(plan["spec"]), score_files(plan), published, plan["metrics"], logs

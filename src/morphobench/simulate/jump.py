@@ -19,6 +19,10 @@ FEATURES = (
     "https://raw.githubusercontent.com/broadinstitute/jump-profiling-recipe/"
     "d2512d978ca17aafead0e99de66386337e6312e4/inputs/metadata/cpg0016_mandatory_feature_columns.txt"
 )
+MOA = (
+    "https://raw.githubusercontent.com/jump-cellpainting/JUMP-MOA/0cba3b04bc40ace55c1d8e2e6203036816b4d864/"
+    "JUMP-MOA_compound_metadata.tsv"
+)
 PLATE = "https://cellpainting-gallery.s3.amazonaws.com/cpg0016-jump/{source}/workspace/profiles/{batch}/{plate}/{plate}.parquet"
 DMSO = "JCP2022_033924"
 UNTREATED = "JCP2022_999999"
@@ -37,6 +41,11 @@ _SOURCES = (2, 3, 8, 6, 10, 5, 7, 11, 1, 9, 13, 15)
 _MICROSCOPES = {1: "Opera Phenix", 2: "CV8000", 3: "Opera Phenix", 5: "CV8000", 6: "CV8000", 7: "CV7000"}
 _MICROSCOPES |= {8: "ImageXpress Micro Confocal", 9: "Opera Phenix", 10: "CV8000", 11: "Operetta", 13: "CV7000"}
 _MICROSCOPES |= {15: "Opera Phenix"}
+_CELLPROFILER = {2: "4.0.7", 3: "4.2.1", 7: "4.2.1", 13: "4.2.1"}
+_MOA_COLUMNS = ["broad_sample", "InChIKey", "pert_iname", "pubchem_cid", "moa"]
+_MOA_COLUMNS += ["pert_type", "control_type", "smiles", "InChI"]
+# The positive controls that JUMP-MOA has too.
+_CONTROL_MOAS = {"AMG900": "Aurora kinase inhibitor", "NVS-PAK1-1": "p21 activated kinase inhibitor"}
 # A column that only some plates have, as where a laboratory also took brightfield planes.
 _EXTRA = "Cells_Intensity_MeanIntensity_BFHighZ"
 
@@ -216,6 +225,8 @@ def _write_tables(out: RawFolder, p: Parameters, plates, wells, treatments: pd.D
     columns = ["Metadata_JCP2022", "Metadata_pert_type", "Metadata_Name", "Metadata_modality"]
     out.write(f"{METADATA}/perturbation_control.csv", csv_bytes(pd.DataFrame(controls, columns=columns)))
     out.write(f"{METADATA}/microscope_config.csv", csv_bytes(_microscopes(p), newline="\r\n"))
+    out.write(f"{METADATA}/cellprofiler_version.csv", csv_bytes(_versions(p), newline="\r\n"))
+    out.write(MOA, csv_bytes(_annotations(p, treatments), sep="\t"))
     out.write(FEATURES, "".join(f"{feature.name}\n" for feature in features).encode())
 
 
@@ -236,3 +247,28 @@ def _microscopes(p: Parameters) -> pd.DataFrame:
             "Metadata_Pixel_Size_Microns": 0.65,
         }
     )
+
+
+def _versions(p: Parameters) -> pd.DataFrame:
+    sources = [f"source_{n}" for n in _SOURCES[: p.sources]]
+    versions = [_CELLPROFILER.get(n, "4.1.3") for n in _SOURCES[: p.sources]]
+    return pd.DataFrame({"Metadata_Source": sources, "Metadata_CellProfiler_Version": versions})
+
+
+def _annotations(p: Parameters, treatments: pd.DataFrame) -> pd.DataFrame:
+    """Return a table as JUMP-MOA's: two compounds of every mechanism, two controls, DMSO and one without a key."""
+    kept = treatments[treatments["kind"] == "trt"].groupby("mechanism").head(2)
+    rows = [(r.perturbation, r.jcp2022, f"simulated mechanism {r.mechanism + 1}") for r in kept.itertuples()]
+    keys = treatments.set_index("jcp2022")["perturbation"]
+    rows += [(keys[j], name, _CONTROL_MOAS[name]) for j, name in POSITIVES.items() if name in _CONTROL_MOAS]
+    rows += [(keys[DMSO], "DMSO", "NA"), ("NA", "Compound1", "simulated mechanism 1")]
+    table = pd.DataFrame(rows, columns=["InChIKey", "pert_iname", "moa"])
+    control = table["pert_iname"] == "DMSO"
+    return table.assign(
+        broad_sample=[f"SIM-{i:05d}" for i in range(len(table))],
+        pubchem_cid="NA",
+        pert_type=np.where(control, "control", "trt"),
+        control_type=np.where(control, "negcon", "NA"),
+        smiles="NA",
+        InChI="NA",
+    )[_MOA_COLUMNS]

@@ -6,16 +6,21 @@ The same seed gives the same bytes, with the same versions of numpy, pandas and 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from math import inf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from morphobench.errors import SpecError
 from morphobench.fetch.addresses import local_path, relative_path
@@ -25,6 +30,7 @@ from morphobench.files import atomic_path, sha256_of
 LICENCE = "simulated, no rights reserved"
 MANIFEST = "manifest.tsv"
 TRUTH = "truth.tsv"
+_ZIP_DATE = (2000, 1, 1, 0, 0, 0)
 
 
 class RawFolder:
@@ -45,7 +51,25 @@ class RawFolder:
         path = local_path(url, self.root)
         with atomic_path(path) as part:
             part.write_bytes(content)
-        record = {"url": url, "path": relative_path(url), "size": len(content), "sha256": sha256_of(path)}
+        self._record(url, len(content), hashlib.sha256(content).hexdigest())
+
+    @contextmanager
+    def zip(self, url: str) -> Iterator[Callable[[str, bytes], None]]:
+        """Write the zip of one address member by member: yields ``add(member, content)``.
+
+        Members are stored, not compressed, and have no date of their own. The zip is there once the block ends.
+        """
+        path = local_path(url, self.root)
+        with atomic_path(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+
+            def add(member: str, content: bytes) -> None:
+                archive.writestr(zipfile.ZipInfo(member, _ZIP_DATE), content)
+
+            yield add
+        self._record(url, path.stat().st_size, sha256_of(path))
+
+    def _record(self, url: str, size: int, sha256: str) -> None:
+        record = {"url": url, "path": relative_path(url), "size": size, "sha256": sha256}
         self.records.append({**record, "licence": LICENCE, "status": "simulated"})
 
     def finish(self, truth: pd.DataFrame) -> list[dict[str, Any]]:
@@ -79,12 +103,26 @@ def parquet_bytes(table: pd.DataFrame, *, index: bool = False) -> bytes:
     return stream.getvalue()
 
 
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """Return (H, W) uint8 or uint16 pixels as a grey PNG, lightly compressed."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="PNG", compress_level=1)
+    return stream.getvalue()
+
+
 def parse(kind: type, parameters: Mapping[str, Any], where: str) -> Any:
-    """Build a parameters dataclass; SpecError for a key it does not have or a value that is no number >= 0."""
+    """Build a parameters dataclass; SpecError for a key it does not have or a value of the wrong kind.
+
+    A value is a number, 0 or more (whole where the default is), or text where the default is text.
+    """
     known = {f.name: f for f in fields(kind)}
     for key, value in parameters.items():
         if key not in known:
             raise SpecError(f"{where}: unknown parameter {key!r}; known parameters are {', '.join(known)}")
+        if isinstance(known[key].default, str):
+            if not isinstance(value, str):
+                raise SpecError(f"{where}: parameter {key} is {value!r}, expected text")
+            continue
         whole = isinstance(known[key].default, int)
         if (
             isinstance(value, bool)

@@ -6,13 +6,13 @@ import ast
 import csv
 import difflib
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
 from morphobench.errors import SpecError
 from morphobench.report.cells import expand_cells
-from morphobench.specs.digest import PACKAGE, defined_names, imported_modules, module_path, parsed
+from morphobench.specs.digest import PACKAGE, accepted, defined_names, imported_modules, module_path, parsed
 from morphobench.specs.lines import Document, Keys
 from morphobench.specs.schema import nearest
 
@@ -30,7 +30,7 @@ def check_reference(where: Document, keys: Keys, name: str, known: Mapping[str, 
 
 def check_callable(document: Document, keys: Keys, parameters: Mapping[str, Any] | None = None) -> None:
     """Raise SpecError unless a ``module:name`` exists and takes the parameters given."""
-    target = document.value[keys[-1]]
+    target = reduce(lambda part, key: part[key], keys, document.value)
     module, _, name = target.partition(":")
     if not module.startswith(f"{PACKAGE}."):
         return
@@ -39,31 +39,13 @@ def check_callable(document: Document, keys: Keys, parameters: Mapping[str, Any]
     if name not in defined_names(module):
         hint = nearest(name, sorted(defined_names(module)))
         raise SpecError(f"{document.where(keys)}: {keys[-1]} is {target!r}, but {module} defines no {name}{hint}")
-    accepted = _accepted(module, name)
-    if parameters is None or accepted is None:
+    known = accepted(module, name)
+    if parameters is None or known is None:
         return
     for key in parameters:
-        if key not in accepted:
-            hint = nearest(key, accepted) or f"; it takes {', '.join(accepted) or 'none'}"
+        if key not in known:
+            hint = nearest(key, known) or f"; it takes {', '.join(known) or 'none'}"
             raise SpecError(f"{document.where(('parameters', key))}: {target} takes no parameter {key!r}{hint}")
-
-
-def _accepted(module: str, name: str) -> list[str] | None:
-    """Return the parameters that a function or class takes, read from its source; None if that cannot tell."""
-    node = next(n for n in parsed(module).body if getattr(n, "name", None) == name)
-    if isinstance(node, ast.ClassDef):
-        init = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
-        if not init:
-            fields = [
-                n.target.id for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
-            ]
-            return fields if any("dataclass" in ast.unparse(d) for d in node.decorator_list) else None
-        node = init[0]
-    arguments = node.args
-    if arguments.kwarg:
-        return None
-    names = [a.arg for a in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]]
-    return [n for n in names if n not in ("self", "evaluation", "scores", "seed")]
 
 
 def check_dataset(document: Document) -> None:
@@ -131,7 +113,7 @@ def _simulator_keys(spec: Mapping[str, Any]) -> list[str] | None:
     module = spec["simulator"].partition(":")[0]
     for candidate in (module, *sorted(imported_modules(module))) if module_path(module) else ():
         if "Parameters" in defined_names(candidate):
-            return [*(_accepted(candidate, "Parameters") or []), "seed"]
+            return [*(accepted(candidate, "Parameters") or []), "seed"]
     return None
 
 

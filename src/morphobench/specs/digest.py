@@ -9,11 +9,20 @@ layout do not count.
 from __future__ import annotations
 
 import ast
+import atexit
 import hashlib
+import json
+import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from morphobench.files import write_text
 
 PACKAGE = "morphobench"
+# Marks outlines that are not on disk yet; no digest of a source is empty.
+_CHANGED = ""
 _SOURCE = Path(__file__).resolve().parents[1]
 # What every module may import without being a different computation because of it.
 _NEUTRAL = {f"{PACKAGE}.errors", PACKAGE}
@@ -42,8 +51,12 @@ def parsed(module: str) -> ast.Module:
 @cache
 def defined_names(module: str) -> frozenset[str]:
     """Return the names of the functions and classes that a module defines at its top level."""
-    kinds = (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)
-    return frozenset(n.name for n in parsed(module).body if isinstance(n, kinds))
+    return frozenset(_outline(module)["names"])
+
+
+def accepted(module: str, name: str) -> list[str] | None:
+    """Return the parameters that a function or class takes, without what every caller gives; None if unknown."""
+    return _outline(module)["accepted"][name]
 
 
 @cache
@@ -51,17 +64,12 @@ def imported_modules(module: str) -> frozenset[str]:
     """Return the modules of this package that ``module`` imports, at its top or inside functions."""
     path = module_path(module)
     package = module if path and path.name == "__init__.py" else module.rpartition(".")[0]
-    found = set()
-    for node in ast.walk(parsed(module)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parent = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*parent, base] if base else parent)
-            found.add(base)
-            found |= {f"{base}.{alias.name}" for alias in node.names}
+    found = set(_outline(module)["imports"])
+    for level, base, names in _outline(module)["from"]:
+        if level:
+            parent = package.split(".")[: len(package.split(".")) - level + 1]
+            base = ".".join([*parent, base] if base else parent)
+        found |= {base, *(f"{base}.{name}" for name in names)}
     return frozenset(m for m in found if m.split(".")[0] == PACKAGE and module_path(m) is not None)
 
 
@@ -80,17 +88,80 @@ def closure(module: str) -> tuple[str, ...]:
 
 
 @cache
-def _module_digest(module: str) -> str:
-    # Docstrings are cut from the shared tree: nothing else reads them, and a second parse would double the cost.
-    tree = parsed(module)
+def _outline(module: str) -> dict[str, Any]:
+    """Return what a module's source says: its digest, the names it defines, what these take, what it imports."""
+    path = module_path(module)
+    if path is None:
+        raise ValueError(f"{module} is no module of {PACKAGE}")
+    known = _known()
+    key = hashlib.sha256(path.read_bytes()).hexdigest()
+    if key not in known:
+        known[key] = _read_outline(parsed(module))
+        known[_CHANGED] = {}
+    return known[key]
+
+
+def _read_outline(tree: ast.Module) -> dict[str, Any]:
+    kinds = (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)
+    names = [n.name for n in tree.body if isinstance(n, kinds)]
+    imports: list[str] = []
+    imports_from: list[tuple[int, str, list[str]]] = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef | ast.Module):
+        if isinstance(node, ast.Import):
+            imports += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            imports_from.append((node.level, node.module or "", [alias.name for alias in node.names]))
+        elif isinstance(node, (*kinds, ast.Module)):
+            # Docstrings are cut from the shared tree: nothing else reads them.
             body = node.body
             if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
                 node.body = body[1:] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    digest = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    known = {n.name: _parameters(n) for n in tree.body if isinstance(n, kinds)}
+    return {"digest": digest, "names": names, "imports": imports, "from": imports_from, "accepted": known}
 
 
+def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> list[str] | None:
+    if isinstance(node, ast.ClassDef):
+        init = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+        if not init:
+            fields = [
+                n.target.id for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
+            ]
+            return fields if any("dataclass" in ast.unparse(d) for d in node.decorator_list) else None
+        node = init[0]
+    arguments = node.args
+    if arguments.kwarg:
+        return None
+    names = [a.arg for a in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]]
+    return [n for n in names if n not in ("self", "evaluation", "scores", "seed")]
+
+
+@cache
+def _known() -> dict[str, dict[str, Any]]:
+    """Return the outlines of earlier processes by the SHA-256 of the source, and save them when this one ends.
+
+    Every parse of the workflow asks for all modules, and reading their syntax is most of a dry run's time. The
+    file lies where Python keeps what it derives from source, and is as dispensable.
+    """
+    # What an outline holds depends on this module and on the version of Python.
+    made_by = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+    path = _SOURCE / "__pycache__" / f"outlines-{sys.implementation.cache_tag}-{made_by}.json"
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+
+    def save() -> None:
+        if known.pop(_CHANGED, None) is not None:
+            with suppress(OSError):
+                write_text(path, json.dumps(known))
+
+    atexit.register(save)
+    return known
+
+
+@cache
 def code_digest(*modules: str, data: str | None = None) -> str:
     """Return a 12-digit digest of the named modules and of all they import from this package.
 
@@ -102,7 +173,7 @@ def code_digest(*modules: str, data: str | None = None) -> str:
         Pattern of further files of the package that the code reads, e.g. ``"report/templates/*.j2"``.
     """
     names = sorted({m for name in modules for m in closure(name.partition(":")[0])})
-    text = "\n".join(f"{name} {_module_digest(name)}" for name in names)
+    text = "\n".join(f"{name} {_outline(name)['digest']}" for name in names)
     for path in sorted(_SOURCE.glob(data)) if data else []:
         text += f"\n{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
     return hashlib.sha256(text.encode()).hexdigest()[:12]

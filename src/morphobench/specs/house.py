@@ -10,7 +10,7 @@ from typing import Any
 from morphobench.errors import SpecError
 from morphobench.specs.checks import check_callable, check_dataset, check_reference, check_table
 from morphobench.specs.lines import Document, load_yaml
-from morphobench.specs.schema import check
+from morphobench.specs.schema import check, nearest
 
 KINDS = ("datasets", "methods", "metrics", "tables", "figures")
 
@@ -110,7 +110,10 @@ def resolve_dataset(spec: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
     resolved.setdefault("folds", None)
     resolved["local"] = (config.get("local") or {}).get(spec["id"])
     if resolved["local"]:
-        resolved["source"] = "real"
+        # The user's files take the place of simulated ones, and so do the addresses of the fixed ones.
+        resolved |= {"source": "real", "files": spec["files"]}
+        if "local_root" in (resolved["images"] or {}).get("options", {}):
+            resolved = merged(resolved, {"images": {"options": {"local_root": resolved["local"]}}})
     return _with_subset(resolved, (config.get("subset") or {}).get(spec["id"], {}))
 
 
@@ -120,12 +123,13 @@ def _with_subset(spec: dict[str, Any], subset: Mapping[str, Any]) -> dict[str, A
         return spec
     if spec["images"]:
         known = ("units", *spec["images"]["options"])
-        units = subset.get("units", spec["images"]["units"])
+        all_units = spec["images"]["units"]
+        units = subset.get("units", all_units)
         for unit in units:
-            if unit not in spec["images"]["units"]:
+            if unit not in all_units:
+                hint = nearest(unit, all_units)
                 raise SpecError(
-                    f"{where}.units names {unit!r}, which is not among the {len(spec['images']['units'])} units of "
-                    f"the data set at this scale{nearest(unit, spec['images']['units'])}"
+                    f"{where}.units names {unit!r}, expected one of the {len(all_units)} units of this scale{hint}"
                 )
         options = {k: v for k, v in subset.items() if k != "units"}
         changed = {"images": {"units": list(units), "options": options}}

@@ -1,0 +1,1 @@
+"""Images: decoding what providers serve, the image store, folds over its samples."""
