@@ -1,6 +1,7 @@
 """What the documentation tells a reader to type or write works."""
 
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -47,12 +48,16 @@ def test_links_lead_somewhere(root):
 def test_every_command_of_the_readme_can_be_dry_run(root, tmp_path):
     checkout = fresh(tmp_path / "checkout", root)
     (tmp_path / "mirror").mkdir()
-    lines = re.findall(r"^    snakemake ?(.*?)(?:  +#.*)?$", (root / "README.md").read_text(), re.M)
-    assert len(lines) >= 8
+    pages = [(root / name).read_text() for name in ("README.md", "docs/data.md")]
+    (tmp_path / "data" / "rxrx1").mkdir(parents=True)
+    lines = [line for page in pages for line in re.findall(r"^    snakemake ?(.*?)(?:  +#.*)?$", page, re.M)]
+    assert len(lines) >= 12
     for line in lines:
-        arguments = line.replace("/path/to/mirror", str(tmp_path / "mirror")).split()
+        arguments = shlex.split(
+            line.replace("/path/to", str(tmp_path)).replace("/data/rxrx1", str(tmp_path / "data" / "rxrx1"))
+        )
         if "--report" in arguments:
             continue  # needs results; made for real in tests/workflow/test_run.py
-        if "-n" not in arguments and arguments != ["targets"]:
+        if "-n" not in arguments and arguments[0] not in ("targets", "verify"):
             arguments.insert(0, "-n")
         checkout.snakemake(*arguments)

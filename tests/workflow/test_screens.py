@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -100,17 +101,19 @@ def test_a_wrong_subset_is_one_sentence(checkout, subset, words):
 
 
 def test_a_users_own_copy_is_read_where_it_lies(screens, checkout, tmp_path):
-    units = sorted(opened(screens, "cpg0004").samples["Metadata_Unit"].unique())
-    folder = next((screens.path / "data/simulated/tiny/cpg0004/raw").rglob(units[0]))
-    own = tmp_path / "own"
-    shutil.copytree(folder.parent, own)
-    local = json.dumps({"cpg0004": str(own)})
-    arguments = (*TINY, f"local={local}", f"mirror={screens.path / 'data/simulated/tiny/cpg0004'}")
-    checkout.snakemake("--cores", "1", *arguments, "--", f"results/tiny/cpg0004/raw/units/{units[0]}.tsv")
-    manifest = pd.read_csv(checkout.path / f"results/tiny/cpg0004/raw/units/{units[0]}.tsv", sep="\t")
-    assert set(manifest["status"]) <= {"local", "missing"}
-    assert manifest.loc[manifest["status"] == "local", "path"].str.startswith(str(own)).all()
-    assert not list((checkout.path / "data").rglob("*.png"))
+    served = screens.path / "data/simulated/tiny/incucyte/incucyte.invalid/data"
+    own = shutil.copytree(served, tmp_path / "own")
+    unit = opened(screens, "incucyte").samples["Metadata_Unit"].iloc[0]
+    local = json.dumps({"incucyte": str(own)})
+    store = f"{IMAGES.format('incucyte')}/{unit}.npy"
+    checkout.snakemake("--cores", "2", *TINY, f"local={local}", "keep_raw=false", "--notemp", "--", store)
+    manifest = pd.read_csv(checkout.path / f"results/tiny/incucyte/raw/units/{unit}.tsv", sep="\t")
+    assert set(manifest["status"]) == {"local"}
+    assert manifest["path"].str.startswith(str(own)).all()
+    assert not list((checkout.path / "data").rglob("*.jpg"))
+    # They are the user's: what is not kept are copies only.
+    assert all(Path(path).is_file() for path in manifest["path"])
+    assert (checkout.path / store).read_bytes() == (screens.path / store).read_bytes()
 
 
 def test_verify_finds_a_damaged_file(screens, tmp_path):
