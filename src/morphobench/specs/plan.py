@@ -162,12 +162,19 @@ class Plan:
 
     def target_list(self) -> str:
         """Return the names that can be asked for, as text."""
-        lines = ["all, tables, figures", "", "Tables"]
-        lines += [f"  {table:28}{self.house.tables[table]['title']}" for table in self.tables]
-        lines += ["", "Figures"]
+        tables = {table: self.house.tables[table]["title"] for table in self.tables}
+        figures = {}
         for group in self.figures:
-            title = self.house.figures[group]["title"]
-            lines += [f"  {name:28}{title}" for name in self.figure_names(group)]
+            spec = self.house.figures[group]
+            for output, name in spec["outputs"].items():
+                panel = spec.get("panels", {}).get(output)
+                figures[name] = panel["title"] if panel else spec["title"]
+                if spec["kind"] == "screen":
+                    figures[name] += ": " + {"montage": "montage", "plates": "plate maps"}[output]
+        width = max(map(len, [*tables, *figures])) + 2
+        lines = ["all, tables, figures, verify"]
+        for heading, names in (("Tables", tables), ("Figures", figures)):
+            lines += ["", heading, *(f"  {name:{width}}{title}" for name, title in names.items())]
         return "\n".join(lines)
 
     def figure_plan(self, group: str, results: str) -> dict[str, Any]:
