@@ -108,7 +108,8 @@ def _heat(
     for spine in axes.spines.values():
         spine.set_visible(False)
     bar = figure.colorbar(mpl.cm.ScalarMappable(scale, ramp), ax=axes, fraction=0.015, pad=0.01)
-    bar.set_label("score (left: measured, right: published)", fontsize=8)
+    published = any(np.isfinite(value) for value in paper.values())
+    bar.set_label("score (left: measured, right: published)" if published else "score", fontsize=8)
 
 
 def _tile(
@@ -149,7 +150,7 @@ def _scatter(
             row += " (no measured value)" if not np.isfinite(there).all() else " (published only)"
         axes.plot([], [], marker=marker, color=colour, linestyle="", label=row)
     axes.set(xlabel="batch correction, aggregate (score)", ylabel="biology, aggregate (score)")
-    axes.set_title(
-        "Batch correction against biology (filled: measured; hollow: published)", loc="left", fontsize=9
-    )
+    published = any(np.isfinite(value) for value in paper.values())
+    marks_mean = " (filled: measured; hollow: published)" if published else ""
+    axes.set_title(f"Batch correction against biology{marks_mean}", loc="left", fontsize=9)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
