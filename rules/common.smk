@@ -199,13 +199,19 @@ def scores_of(cells):
     return [f"{RESULTS}/{cell.folder}/scores.csv" for cell in cells]
 
 
-def requested(words):
-    """The tables and the figure specs that the words of a command line ask for, by name or by file."""
+def named(words):
+    """The tables and the figure specs that the words of a command line name, or whose files they name."""
     targets = {Path(word).name.split(".")[0] for word in words}
     tables = [t for t in PLAN.tables if t in targets or "tables" in targets]
     figures = [
         g for g in PLAN.figures if targets & {"figures", g, *PLAN.figure_names(g)}
     ]
+    return tables, figures
+
+
+def requested(words):
+    """The tables and the figure specs that the words of a command line ask for: without a name, all of them."""
+    tables, figures = named(words)
     return (tables, figures) if tables or figures else (PLAN.tables, PLAN.figures)
 
 
@@ -232,7 +238,9 @@ def check_report():
 
 def report_partial_results():
     """After a failure: make the tables and figures from what there is, and say how to go on."""
-    tables, figures = requested(workflow.dag_settings.targets)
+    targets = set(workflow.dag_settings.targets)
+    # Whoever asked for one unit's files or for verify did not ask for tables.
+    tables, figures = requested(()) if targets <= {"all"} else named(targets)
     plans = [PLAN.table_plan(table, RESULTS) for table in tables]
     plans += [PLAN.figure_plan(group, RESULTS) for group in figures]
     command = [

@@ -8,7 +8,7 @@ import tifffile
 import yaml
 
 from morphobench.datasets import funk22, funk22_profiles
-from morphobench.datasets.funk22_table import STAGES, choose_parts, list_parts
+from morphobench.datasets.funk22_table import STAGES, choose_parts, list_parts, select_parts
 from morphobench.errors import DataError, SpecError
 from morphobench.fetch import fetch_dataset, fetch_unit, local_path
 from morphobench.images.unit import Excluded, Sample, UnitFiles
@@ -319,6 +319,10 @@ def test_choice_of_parts(mirrored):
     assert [p.name for p in choose_parts(listing, None, [name])] == [name]
     with pytest.raises(SpecError, match="lists no part 'x'"):
         choose_parts(listing, None, ["x"])
+    stage = next(iter(STAGES))
+    chosen = select_parts(mirrored[2], {"tables": [stage], "parts": 1})
+    first = choose_parts(listing, [stage], 1)[0]
+    assert chosen.to_numpy().tolist() == [["dataverse", stage, first.id]]
 
 
 # Profiles.
@@ -336,6 +340,9 @@ def test_profiles_are_means_over_finite_cells(mirrored, spec, level):
     for source in collection:
         profiles = source.read()
         check_profiles(profiles, source.plate)
+        # A pipeline asks for plates of one batch under the names that their sources have.
+        for name, value in (("Plate", source.plate), ("Batch", source.batch), ("Well", source.plate[-2:])):
+            assert set(profiles.column(f"Metadata_{name}")) == {value}
         table = table_of(mirrored, source.plate)
         finite = table[np.isfinite(table[list(collection.names)]).all(axis=1)]
         expected = finite.groupby(column)[list(collection.names)].mean()

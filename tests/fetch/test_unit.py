@@ -141,10 +141,22 @@ def test_outage_is_no_row(served, tmp_path):
     assert set(statuses(fetch_unit(spec(), "P1", {}, tmp_path))) <= {"present", "fetched"}
 
 
-def test_no_network(closed_port, tmp_path):
-    plan(tree(closed_port))
-    with pytest.raises(UnreachableError):
+@pytest.mark.parametrize("kind", ["files", "variants", "members"])
+def test_no_network(closed_port, tmp_path, kind, waits):
+    one = tree(closed_port)
+    zipped = Variant("zip", tuple(RawFile(f"{closed_port}/images.zip", n, n) for n in CONTENT))
+    plan(*{"files": [one], "variants": [one, tree(closed_port, name="other")], "members": [zipped]}[kind])
+    with pytest.raises(UnreachableError) as error:
         fetch_unit(spec(), "P1", {}, tmp_path, workers=2)
+    text = str(error.value)
+    assert text.startswith(f"{closed_port}/")
+    assert text.count("set a mirror that has copies") == 1
+    assert "\n" not in text
+    # However many files there are, it is given up after a few tries.
+    assert sum(waits) < 30
+    with pytest.raises(UnreachableError) as error:
+        fetch_unit(spec(), "P1", {}, tmp_path, workers=2, mirror=f"{closed_port}/copies")
+    assert "set a mirror" not in str(error.value)
 
 
 def test_many_at_a_time(served, tmp_path):

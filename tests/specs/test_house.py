@@ -60,6 +60,12 @@ def test_bad_values(house):
         house, {**config, "tables": ["bbbc021_correction"]}
     )
     assert "seeds" in sentence(house, {**config, "seeds": ["a"]})
+    assert "keep_raw is 'no', expected true or false" in sentence(house, {**config, "keep_raw": "no"})
+
+
+@pytest.mark.parametrize(("word", "meant"), [("false", False), ("True", True), (False, False)])
+def test_words_of_yaml_on_the_command_line(house, word, meant):
+    assert load_house(house, {"keep_raw": word}).config["keep_raw"] is meant
 
 
 def test_misspelt_method_key(house):
@@ -191,3 +197,44 @@ def test_adding_a_method_is_one_file(house):
     text = (house / "specs" / "methods" / "random.yaml").read_text()
     (house / "specs" / "methods" / "noise.yaml").write_text(text.replace("id: random", "id: noise"))
     assert "noise" in load_house(house).methods
+
+
+def part(root, subset):
+    config = yaml.safe_load((root / "config.yaml").read_text())
+    return load_house(root, {**config, "scale": "full", "subset": subset}).datasets
+
+
+def test_a_part_of_a_data_set(root):
+    spec = part(root, {"rxrx1_huvec": {"units": ["HUVEC-02"], "wells": ["B02"]}})["rxrx1_huvec"]
+    whole = part(root, {})["rxrx1_huvec"]
+    assert spec["images"]["units"] == ["HUVEC-02"]
+    assert spec["images"]["options"] == {**whole["images"]["options"], "wells": ["B02"]}
+
+
+def test_numbers_of_a_part_on_the_command_line(root):
+    """Snakemake hands over `--config 'subset={"funk22": {"max_tiles": 4}}'` with the text "4"."""
+    options = part(
+        root, {"funk22": {"max_tiles": "4", "tiles": ["640", "7"], "clip": "0.01", "genes": ["A1", "09"]}}
+    )["funk22"]["images"]["options"]
+    assert (options["max_tiles"], options["tiles"], options["clip"]) == (4, [640, 7], 0.01)
+    assert options["genes"] == ["A1", "09"]
+    select = part(root, {"cpg0016": {"scenario": "2", "plates": ["110000294901"]}})["cpg0016"]["plates"]["select"]
+    assert (select["scenario"], select["plates"]) == (2, ["110000294901"])
+
+
+def test_a_users_own_copy(root, tmp_path):
+    config = yaml.safe_load((root / "config.yaml").read_text())
+    spec = load_house(root, {**config, "local": {"incucyte": str(tmp_path)}}).datasets["incucyte"]
+    assert (spec["source"], spec["local"], spec["files"]) == ("real", str(tmp_path), [])
+    assert spec["images"]["options"]["local_root"] == str(tmp_path)
+    assert "local.incucyte is '/no/such', which is no folder" in sentence(
+        root, {**config, "local": {"incucyte": "/no/such"}}
+    )
+    assert "set a mirror" in sentence(root, {**config, "local": {"cpg0016": str(tmp_path)}})
+
+
+def test_a_part_of_the_cell_table_is_one_for_images_and_profiles(root):
+    spec = part(root, {"funk22": {"units": ["20200202_6W-LaC024A_A1"], "parts": 3, "max_tiles": 2}})["funk22"]
+    assert spec["plates"]["select"]["parts"] == spec["images"]["options"]["parts"] == 3
+    assert "max_tiles" not in spec["plates"]["select"]
+    assert spec["images"]["options"]["max_tiles"] == 2

@@ -116,6 +116,70 @@ def test_a_users_own_copy_is_read_where_it_lies(screens, checkout, tmp_path):
     assert (checkout.path / store).read_bytes() == (screens.path / store).read_bytes()
 
 
+def test_a_missing_image_is_a_row_and_no_failure(screens, tmp_path):
+    copy = screens.copy(tmp_path / "copy")
+    store = copy.path / IMAGES.format("cpg0004")
+    simulated = copy.path / "data/simulated/tiny/cpg0004"
+    lost = sorted(simulated.joinpath("raw").rglob("*.png"))[5]
+    unit = next(u for u in opened(copy, "cpg0004").samples["Metadata_Unit"].unique() if u in str(lost))
+    before = len(opened(copy, "cpg0004"))
+    (simulated / lost.relative_to(simulated / "raw")).unlink()
+    lost.unlink()
+    (copy.path / f"results/tiny/cpg0004/raw/units/{unit}.tsv").unlink()
+    shutil.rmtree(store)
+    copy.snakemake("--cores", "2", *TINY, "--", f"{IMAGES.format('cpg0004')}/store.json")
+    assert len(opened(copy, "cpg0004")) == before - 1
+    left_out = pd.read_csv(store / "excluded.csv")
+    (row,) = left_out[left_out["id"].str.endswith(lost.name)].itertuples()
+    assert (row.unit, row.what) == (unit, "image")
+    assert row.reason.startswith("is missing (")
+    # Not being there is known of this file, and of those that the simulator leaves out.
+    manifests = [pd.read_csv(m, sep="\t") for m in copy.path.glob("results/tiny/*/raw/units/*.tsv")]
+    known = sum((m["status"] == "missing").sum() for m in manifests)
+    verified = copy.snakemake("--cores", "1", *TINY, "--", "verify").stdout
+    assert f"0 problems, {known} listed as never had" in verified
+
+
+def test_a_unit_that_cannot_be_fetched_is_one_sentence(checkout, tmp_path):
+    (tmp_path / "empty").mkdir()
+    unit = "results/full/rxrx1_huvec/raw/units/HUVEC-01.tsv"
+    full = ("--config", "scale=full", f"mirror={tmp_path / 'empty'}")
+    result = checkout.snakemake("--cores", "1", *full, "--", unit, check=False)
+    text = result.stdout + result.stderr
+    (line,) = [
+        line for line in text.splitlines() if "[failed; log: results/full/logs/fetch/rxrx1_huvec.log]" in line
+    ]
+    assert "not in the mirror" in line
+    assert "Traceback" not in text
+    # Nobody asked for tables.
+    assert "partial:" not in text
+    assert not (checkout.path / "results/full/tables").exists()
+
+
+def test_a_unit_that_cannot_be_read_is_one_sentence(screens, tmp_path):
+    copy = screens.copy(tmp_path / "copy")
+    subset = json.dumps({"rxrx1_huvec": {"size": 512}})
+    store = f"{IMAGES.format('rxrx1_huvec')}/HUVEC-01.npy"
+    result = copy.snakemake("--cores", "1", *TINY, f"subset={subset}", "--", store, check=False)
+    text = result.stdout + result.stderr
+    log = "results/tiny/logs/prepare_unit/rxrx1_huvec/HUVEC-01.log"
+    (line,) = [line for line in text.splitlines() if f"[failed; log: {log}]" in line]
+    assert "48 x 48" in line
+    assert "512" in line
+    assert "Traceback" not in text
+    assert not list((copy.path / store).parent.glob("*HUVEC-01*"))
+
+
+def test_the_pooled_screen_has_measured_profiles_too(screens, tmp_path):
+    copy = screens.copy(tmp_path / "copy")
+    folder = "results/tiny/funk22/prepared"
+    copy.snakemake("--cores", "1", *TINY, "--", f"{folder}/profiles.parquet")
+    profiles = pd.read_parquet(copy.path / folder / "profiles.parquet")
+    assert set(profiles["Metadata_Batch"]) == set(opened(copy, "funk22").samples["Metadata_Batch"])
+    assert set(profiles["Metadata_Gene"]) <= set(opened(copy, "funk22").samples["Metadata_Gene"])
+    assert set(pd.read_parquet(copy.path / folder / "annotations.parquet")["collection"]) == {"corum", "function"}
+
+
 def test_verify_finds_a_damaged_file(screens, tmp_path):
     copy = screens.copy(tmp_path / "copy")
     assert "0 problems" in copy.snakemake("--cores", "1", *TINY, "--", "verify").stdout
@@ -129,14 +193,20 @@ def test_verify_finds_a_damaged_file(screens, tmp_path):
 
 def test_raw_files_that_are_not_kept_are_fetched_again_when_needed(screens, tmp_path):
     copy = screens.copy(tmp_path / "copy")
-    arguments = ("--cores", "2", *TINY, "keep_raw=false", "--", "cpg0004_montage")
-    raw = copy.path / "data/simulated/tiny/cpg0004/raw"
-    before = (copy.path / IMAGES.format("cpg0004") / "samples.parquet").read_bytes()
-    shutil.rmtree(copy.path / IMAGES.format("cpg0004"))
+    montages = [f"{screen}_montage" for screen in SCREENS]
+    arguments = ("--cores", "2", *TINY, "keep_raw=false", "--", *montages)
+    stores = [copy.path / IMAGES.format(screen) for screen in SCREENS]
+    before = [(store / "samples.parquet").read_bytes() for store in stores]
+    shutil.rmtree(copy.path / "results/tiny/figures")
+    for store in stores:
+        shutil.rmtree(store)
     copy.snakemake(*arguments)
-    assert not list(raw.rglob("*.png"))
-    assert not list((copy.path / "results/tiny/cpg0004/raw/units").glob("*.tsv"))
-    source = copy.path / "src/morphobench/datasets/cpg0004.py"
+    for screen in SCREENS:
+        raw = copy.path / f"data/simulated/tiny/{screen}/raw"
+        assert not [p for kind in ("png", "tif", "jpg") for p in raw.rglob(f"*.{kind}")]
+        assert not list(raw.rglob("HUVEC-*.zip"))
+        assert not list((copy.path / f"results/tiny/{screen}/raw/units").glob("*.tsv"))
+    source = copy.path / "src/morphobench/datasets/fields.py"
     source.write_text(source.read_text() + "\n\nEDITED = True\n")
     copy.snakemake(*arguments)
-    assert (copy.path / IMAGES.format("cpg0004") / "samples.parquet").read_bytes() == before
+    assert [(store / "samples.parquet").read_bytes() for store in stores] == before

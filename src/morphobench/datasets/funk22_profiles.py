@@ -105,10 +105,10 @@ def read(files: Mapping[str, Path], plates_root: Path | None, options: Mapping[s
     Returns
     -------
     PlateCollection
-        One plate a plate-well, which is the batch; ``Metadata_Site`` is the guide (or gene),
-        ``Metadata_CellCount`` the cells averaged. Cells with a feature that is NaN or infinite are left out as the
-        mcVAE authors do, and counted in ``excluded``, with columns that are no features. Annotations: ``corum``
-        and ``function``.
+        One plate a plate-well, which is the batch and gives ``Metadata_Plate``; ``Metadata_Site`` is the guide (or
+        gene), ``Metadata_CellCount`` the cells averaged. Cells with a feature that is NaN or infinite are left out
+        as the mcVAE authors do, and counted in ``excluded``, with columns that are no features. Annotations:
+        ``corum`` and ``function``.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def read(files: Mapping[str, Path], plates_root: Path | None, options: Mapping[s
     if plates_root is None or "plates" not in options:
         raise SpecError("the reader needs the folder of raw files and the plates part of the spec")
     select = options["plates"].get("select") or {}
-    parts = choose_parts(need_file(files, "listing"), select.get("batches"), select.get("plates"))
+    parts = choose_parts(need_file(files, "listing"), select.get("tables"), select.get("parts"))
     paths = [_path(part, Path(plates_root)) for part in parts]
     names, others = _features(paths[0])
     scratch = tempfile.TemporaryDirectory(prefix="funk22-")
@@ -194,7 +194,8 @@ def _reader(sums: _Sums, well: tuple[str, str], level: str, names: tuple[str, ..
         metadata = pd.DataFrame(
             {
                 "Metadata_Batch": "_".join(well),
-                "Metadata_Plate": well[0],
+                # Preprocessing goes by plates of one batch, and here that is a well.
+                "Metadata_Plate": "_".join(well),
                 "Metadata_Well": well[1],
                 "Metadata_Site": table[level].astype(object),
                 "Metadata_Perturbation": gene,

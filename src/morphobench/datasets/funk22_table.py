@@ -122,14 +122,14 @@ def select_parts(files: Mapping[str, Path], select: Mapping[str, Any]) -> pd.Dat
     files
         ``listing``: the Dataverse's listing.
     select
-        ``batches``: folders (by default both); ``plates``: names of parts (by default all).
+        ``tables``: folders (by default both); ``parts``: so many of each folder, or names (by default all).
 
     Returns
     -------
     pandas.DataFrame
         ``Metadata_Source`` (``dataverse``), ``Metadata_Batch`` (the folder), ``Metadata_Plate`` (the file's id).
     """
-    parts = choose_parts(need_file(files, "listing"), select.get("batches"), select.get("plates"))
+    parts = choose_parts(need_file(files, "listing"), select.get("tables"), select.get("parts"))
     rows = [("dataverse", part.table, part.id) for part in parts]
     return pd.DataFrame(rows, columns=["Metadata_Source", "Metadata_Batch", "Metadata_Plate"])
 

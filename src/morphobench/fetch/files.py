@@ -131,12 +131,19 @@ def _from_network(
     except MissingError as missing:
         raise (missing if mirror is None else not_mirrored(url, origin)) from missing
     except UnreachableError as unreachable:
-        hint = f"without a network, {HINT}" if mirror is None else _ASKED_ALONE.format(url)
-        raise UnreachableError(f"{unreachable}; {hint}") from unreachable
+        if mirror is None:
+            raise with_hint(unreachable) from unreachable
+        raise UnreachableError(f"{unreachable}; {_ASKED_ALONE.format(url)}") from unreachable
     finally:
         if progress is None:
             own.close()
     raise error
+
+
+def with_hint(error: UnreachableError) -> UnreachableError:
+    """Return the error of a provider that cannot be reached, with the way out added unless it is there."""
+    text = str(error)
+    return UnreachableError(text if HINT in text else f"{text}; without a network, {HINT}")
 
 
 def _damage(

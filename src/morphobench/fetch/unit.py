@@ -14,8 +14,8 @@ from morphobench.fetch.addresses import local_path, members_path
 from morphobench.fetch.checksums import expectation
 from morphobench.fetch.dataset import load_callable
 from morphobench.fetch.disk import require_space
-from morphobench.fetch.failures import DamagedError, GivenUpError, MissingError, RefusedError
-from morphobench.fetch.files import is_address, mirror_address, require_mirror, transport_for
+from morphobench.fetch.failures import DamagedError, GivenUpError, MissingError, RefusedError, UnreachableError
+from morphobench.fetch.files import is_address, mirror_address, require_mirror, transport_for, with_hint
 from morphobench.fetch.members import MembersJob
 from morphobench.fetch.progress import Progress
 from morphobench.fetch.requests import RawFile, Variant
@@ -110,8 +110,7 @@ def fetch_unit(
             workers=workers,
             progress=progress,
         )
-        variant = _choose(variants, job)
-        results = _take_local(variant, job) if job.local is not None else _fetch_all(variant, job)
+        variant, results = _bring(variants, job)
     records = [
         {"name": file.local, "url": file.url, **_row(file, job), **result}
         | {"licence": spec["licence"]["name"], "variant": variant.name}
@@ -121,6 +120,16 @@ def fetch_unit(
     if job.trust is not None:
         _record_first_use(job.trust, variant, records)
     return records
+
+
+def _bring(variants: Sequence[Variant], job: _Job) -> tuple[Variant, list[dict[str, Any]]]:
+    try:
+        variant = _choose(variants, job)
+        return variant, _take_local(variant, job) if job.local is not None else _fetch_all(variant, job)
+    except UnreachableError as error:
+        if job.mirror is not None:
+            raise
+        raise with_hint(error) from error
 
 
 def _record_first_use(trust: FirstUse, variant: Variant, records: Sequence[Mapping[str, Any]]) -> None:

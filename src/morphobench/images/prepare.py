@@ -38,7 +38,8 @@ def prepare_unit(
     folder
         The store's folder, see :func:`morphobench.images.write.write_unit`.
     keep_raw
-        False: delete the unit's raw files afterwards, except a user's own copies and what other units need too.
+        False: delete the unit's raw files afterwards, and first its manifest, except a user's own copies and what
+        other units need too.
 
     Returns
     -------
@@ -59,13 +60,16 @@ def prepare_unit(
     unit_files = UnitFiles(unit, fixed_files(spec["files"], files), records, images["options"])
     facts = write_unit(reader, unit_files, folder, channels=images["channels"])
     if not keep_raw:
-        _remove_raw(images, unit_files)
+        _remove_raw(images, unit_files, Path(manifest))
     return facts
 
 
-def _remove_raw(images: Mapping[str, Any], unit: UnitFiles) -> None:
+def _remove_raw(images: Mapping[str, Any], unit: UnitFiles, manifest: Path) -> None:
     variants = load_callable(images["lister"], "images.lister")(unit.unit, unit.files, unit.options)
     shared = {file.url for variant in variants for file in variant.files if file.shared}
-    for record in unit.records:
-        if record["status"] in HAD - {"local"} and record["url"] not in shared:
-            Path(record["path"]).unlink(missing_ok=True)
+    doomed = [r["path"] for r in unit.records if r["status"] in HAD - {"local"} and r["url"] not in shared]
+    if doomed:
+        # First, so that after an interruption the unit counts as not fetched rather than as damaged.
+        manifest.unlink(missing_ok=True)
+    for path in doomed:
+        Path(path).unlink(missing_ok=True)

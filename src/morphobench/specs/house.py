@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +124,8 @@ def _with_subset(spec: dict[str, Any], subset: Mapping[str, Any]) -> dict[str, A
     if not subset:
         return spec
     if spec["images"]:
-        known = ("units", *spec["images"]["options"])
+        choices = (spec["plates"] or {}).get("select") or {}
+        known = tuple(dict.fromkeys(("units", *spec["images"]["options"], *choices)))
         all_units = spec["images"]["units"]
         units = subset.get("units", all_units)
         for unit in units:
@@ -131,11 +134,17 @@ def _with_subset(spec: dict[str, Any], subset: Mapping[str, Any]) -> dict[str, A
                 raise SpecError(
                     f"{where}.units names {unit!r}, expected one of the {len(all_units)} units of this scale{hint}"
                 )
-        options = {k: v for k, v in subset.items() if k != "units"}
+        options = {k: _unquoted(v) for k, v in subset.items() if k != "units"}
+        # What images and measured profiles share, they share also in part.
         changed = {"images": {"units": list(units), "options": options}}
+        if choices:
+            changed["plates"] = {"select": {k: v for k, v in options.items() if k in choices}}
+            changed["images"]["options"] = {k: v for k, v in options.items() if k in spec["images"]["options"]}
     elif spec["plates"]:
         known = tuple(spec["plates"]["select"])
-        changed = {"plates": {"select": dict(subset)}}
+        # Plates may have numbers as names, so only what stands alone is taken for a number.
+        select = {k: v if isinstance(v, list) else _unquoted(v) for k, v in subset.items()}
+        changed = {"plates": {"select": select}}
     else:
         raise SpecError(f"{where}: this data set is small and has no parts to choose from")
     for key in subset:
@@ -146,10 +155,22 @@ def _with_subset(spec: dict[str, Any], subset: Mapping[str, Any]) -> dict[str, A
     return merged(spec, changed)
 
 
+def _unquoted(value: Any) -> Any:
+    # Below its first level Snakemake hands the command line over as text: --config 'subset={x: {max_tiles: 4}}'.
+    if isinstance(value, list):
+        return [_unquoted(v) for v in value]
+    if isinstance(value, str) and re.fullmatch(r"null|true|false|-?(0|[1-9]\d*)(\.\d+)?(e-?\d+)?", value):
+        return json.loads(value)
+    return value
+
+
 def _typed(key: str, value: Any) -> Any:
     # Snakemake hands the items of a list on the command line over as text: --config seeds=[0].
     if key == "seeds" and isinstance(value, list):
         return [int(v) if isinstance(v, str) and v.isdigit() else v for v in value]
+    # And so the words of YAML, unless they are spelt as Python's.
+    if key == "keep_raw" and isinstance(value, str):
+        return {"true": True, "false": False}.get(value.lower(), value)
     return value
 
 
@@ -169,7 +190,7 @@ def _read_kind(root: Path, kind: str, schemas: Path) -> dict[str, Document]:
 
 def _check_config(config: Mapping[str, Any], documents: Mapping[str, Any], where: Document) -> None:
     mirror = config.get("mirror")
-    if mirror and not mirror.startswith(("http://", "https://")) and not Path(mirror).is_dir():
+    if mirror and not mirror.startswith(("http://", "https://", "s3://")) and not Path(mirror).is_dir():
         raise SpecError(
             f"{where.path}: mirror is {mirror!r}, which is no folder here; "
             f"expected a folder or base URL with copies in the layout <host>/<path>, or nothing"
@@ -180,6 +201,11 @@ def _check_config(config: Mapping[str, Any], documents: Mapping[str, Any], where
     for dataset, folder in (config.get("local") or {}).items():
         if not Path(folder).is_dir():
             raise SpecError(f"{where.path}: local.{dataset} is {folder!r}, which is no folder here")
+        if not documents["datasets"][dataset].value.get("images"):
+            raise SpecError(
+                f"{where.path}: local.{dataset}: only images are read where they lie; for this data set set "
+                f"a mirror, a folder with copies (or links to them) in the layout <host>/<path>"
+            )
     if config["tables"] != "all":
         for table in config["tables"]:
             check_reference(where, ("tables",), table, documents["tables"], "table")
