@@ -179,7 +179,8 @@ def _add_part(sums: _Sums, path: Path, names: tuple[str, ...], wells: Iterable[s
             known = keys.notna().all(axis=1).to_numpy()
             unnamed += int((~known).sum())
             if wells is not None:
-                known &= (keys["plate"].astype(str) + "_" + keys["well"].astype(str)).isin(list(wells)).to_numpy()
+                wanted = (keys["plate"].astype(str) + "_" + keys["well"].astype(str)).isin(list(wells))
+                known = known & wanted.to_numpy()
             values = np.empty((len(keys), len(names)))
             for i, name in enumerate(names):
                 values[:, i] = table.column(name).to_numpy()
