@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-# pycytominer turns this on wherever it is imported; without it a test's result would hang on which test ran before.
+# pycytominer turns this on where it is imported; without it a result would hang on which test ran before.
 pd.options.mode.copy_on_write = True
 
 ROOT = Path(__file__).resolve().parents[1]
