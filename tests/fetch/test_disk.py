@@ -184,3 +184,17 @@ def test_file_system_without_locks(faulty, tmp_path, monkeypatch):
     assert faulty.asked() == [None, "bytes=1000000-"]
     assert (tmp_path / "f.bin").read_bytes() == CONTENT
     assert sorted(p.name for p in tmp_path.iterdir()) == ["f.bin"]
+
+
+def test_a_renamed_part_leaves_the_next_writers_alone(tmp_path):
+    target = tmp_path / "x"
+    with exclusive_part(target) as first:
+        first.write_text("one")
+        first.rename(target)
+        second = exclusive_part(target)
+        part = second.__enter__()  # the two blocks overlap, which is the point
+        part.write_text("two")
+    assert part.read_text() == "two"
+    second.__exit__(None, None, None)
+    assert not part.exists()
+    assert target.read_text() == "one"

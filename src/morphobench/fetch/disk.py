@@ -77,9 +77,10 @@ def exclusive_part(destination: Path) -> Iterator[Path]:
     try:
         yield part
     finally:
-        if not (lasting and part.exists() and part.stat().st_size and state_path(part).exists()):
-            part.unlink(missing_ok=True)
+        # Once it is renamed, somebody else's part may bear the name: only the own one is removed.
+        if _is_same(stream, part) and not (lasting and part.stat().st_size and state_path(part).exists()):
             state_path(part).unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
         stream.close()
 
 

@@ -94,8 +94,9 @@ def fetch(
         else:
             digest = _from_network(url, mirror, part, expected, transport_for(mirror, transport), progress)
         found = part.stat().st_size
-        os.replace(part, destination)
+        # In this order: once the part is renamed, the state may be that of somebody else's part.
         state_path(part).unlink(missing_ok=True)
+        os.replace(part, destination)
     return _record(url, destination, found, digest, "fetched" if mirror is None else "mirrored")
 
 
