@@ -31,10 +31,10 @@ check: $(VENV)/.test
 	$(BIN)/snakemake --lint
 
 test: check
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/.test
-	$(BIN)/pytest -n 2 --dist loadgroup -m 'not slow'
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow'
 
 clean:
 	@printf 'Remove results/, data/ and .snakemake/? Downloads go too. [y/N] '; read answer; \

@@ -11,6 +11,14 @@ pd.options.mode.copy_on_write = True
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Files that take minutes come first, so that two workers end at about the same time.
+LONGEST = ("test_images_run.py", "test_run.py", "test_screens.py", "test_planted_truth.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; a file stays on one worker (``--dist loadfile``), with what it made once."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
 
 def mirror_folder() -> Path | None:
     """The folder of real data: ``MORPHOBENCH_MIRROR`` if set, else ``../shared/mirror`` beside the repository."""

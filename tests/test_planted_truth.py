@@ -17,7 +17,7 @@ import pytest
 from .planted import Chain, chance_levels, chance_of_precisions
 
 # One worker runs them all, so that the shared sweeps are made once.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("planted")]
+pytestmark = pytest.mark.slow
 
 SEEDS = (0, 1, 2)
 DATASETS = ("bbbc021", "cpg0016", "funk22_published")

@@ -14,7 +14,7 @@ from .conftest import TINY
 from .test_dryrun import rules_planned
 
 # One worker runs them all, so that the shared run is made once.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("runs")]
+pytestmark = pytest.mark.slow
 
 TABLES = ("bbbc021_corrections", "funk22_published", "cellpaintr_table1")
 COLUMNS = [

@@ -12,7 +12,7 @@ from morphobench.images.store import ImageStore
 
 from .conftest import TINY, fresh
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("screens")]
+pytestmark = pytest.mark.slow
 
 SCREENS = ("rxrx1_huvec", "cpg0004", "funk22", "incucyte")
 KINDS = ("montage", "plates")
