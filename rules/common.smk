@@ -33,7 +33,9 @@ RENDERERS = {
     "embeddings": ("morphobench.report.figures_embeddings",),
     "precision_recall": ("morphobench.report.figures_curves",),
     "heatmap": ("morphobench.report.figures_overview",),
-    "screen": ("morphobench.report.figures_images",),
+    "folds": ("morphobench.report.figures_folds",),
+    "claims": ("morphobench.report.claims_page", "morphobench.report.claims"),
+    "screen": ("morphobench.report.figures_images", "morphobench.report.figures"),
 }
 EVALUATION = "{dataset}/{method}/seed{seed}/fold{fold}"
 # A report shows what there is: no rule may then ask for a table or figure that is not made yet.
@@ -55,7 +57,13 @@ wildcard_constraints:
 
 def all_tables():
     """The csv of every table that the configuration asks for; for a report, of those that are made."""
-    return [path for table in PLAN.tables for path in table_file(table)]
+    return [path for table in (*PLAN.tables, "claims") for path in table_file(table)]
+
+
+def claims_input():
+    """The scores behind all tables, each once."""
+    cells = {cell: None for table in PLAN.tables for cell in PLAN.table_cells(table)}
+    return scores_of(cells)
 
 
 def all_figures():
@@ -100,6 +108,8 @@ def figure_inputs(group):
     if HOUSE.figures[group]["kind"] == "screen":
         return store_files(HOUSE.figures[group]["dataset"])
     table = HOUSE.figures[group]["table"]
+    if HOUSE.figures[group]["kind"] == "folds":
+        return scores_of(PLAN.table_cells(table))
     if HOUSE.figures[group]["kind"] == "embeddings":
         return [
             f"{RESULTS}/{cell.folder}/profiles.parquet"
@@ -176,8 +186,8 @@ def image_spec(*keys):
 
 
 def method_spec(wildcards):
-    """The spec of a representation or control."""
-    return HOUSE.methods[wildcards.method]
+    """The spec of a representation or control, as it is on the data set."""
+    return HOUSE.method_on(wildcards.method, wildcards.dataset)
 
 
 def correction_spec(wildcards):
@@ -189,9 +199,55 @@ def need(resource, wildcard):
     """A resources function: what a method's spec asks for; memory and time grow with each attempt."""
 
     def amount(wildcards, attempt):
-        return HOUSE.methods[wildcards[wildcard]]["resources"][resource] * attempt
+        spec = HOUSE.method_on(wildcards[wildcard], wildcards.dataset)
+        return spec["resources"][resource] * attempt
 
     return amount
+
+
+def cores(wildcards):
+    """How many cores a method's spec asks for."""
+    return method_spec(wildcards)["resources"].get("threads", 1)
+
+
+def gpus(wildcards):
+    """How many GPUs a method's spec asks for."""
+    return method_spec(wildcards)["resources"]["gpu"]
+
+
+def evaluated(wildcards):
+    """What an evaluation is of: data set, method, correction."""
+    return wildcards.dataset, wildcards.method, wildcards.correction
+
+
+def weights_file(wildcards):
+    """The file of weights that a training starts with: the user's own, a fetched one, or none."""
+    name = method_spec(wildcards)["weights"]
+    if name is None:
+        return []
+    return HOUSE.config["weights"].get(name) or fetched_weights(name)
+
+
+def fetched_weights(name):
+    """Where the file of a weights spec lies once fetched."""
+    address = HOUSE.weights[name]["files"][0]["url"].partition("://")[2]
+    return f"{DATA}/raw/{address}"
+
+
+def start_model(wildcards):
+    """The model that a training starts from, or nothing."""
+    start = method_spec(wildcards)["starts_from"]
+    if start is None:
+        return []
+    return f"{RESULTS}/{wildcards.dataset}/{start}/seed{wildcards.seed}/fold{wildcards.fold}/model/model.json"
+
+
+def fold_files(wildcards):
+    """The folds of a data set of images; nothing where the profiles say which split they are of."""
+    dataset = HOUSE.datasets[wildcards.dataset]
+    if dataset["images"] and not dataset["reader"]:
+        return f"{RESULTS}/{wildcards.dataset}/images/folds.parquet"
+    return []
 
 
 def scores_of(cells):
@@ -242,6 +298,7 @@ def report_partial_results():
     # Whoever asked for one unit's files or for verify did not ask for tables.
     tables, figures = requested(()) if targets <= {"all"} else named(targets)
     plans = [PLAN.table_plan(table, RESULTS) for table in tables]
+    plans += [PLAN.claims_plan(RESULTS)] if tables == PLAN.tables else []
     plans += [PLAN.figure_plan(group, RESULTS) for group in figures]
     command = [
         sys.executable,

@@ -2,6 +2,7 @@ rule embed:
     input:
         profiles=f"{RESULTS}/{{dataset}}/prepared/profiles.parquet",
         annotations=f"{RESULTS}/{{dataset}}/prepared/annotations.parquet",
+        folds=fold_files,
     output:
         profiles=f"{RESULTS}/{EVALUATION}/embedding.parquet",
     log:
@@ -39,9 +40,58 @@ use rule embed as embed_gpu with:
     resources:
         mem_mb=need("mem_mb", "method"),
         runtime=need("runtime", "method"),
-        gpu=lambda wildcards: method_spec(wildcards)["resources"]["gpu"],
+        gpu=gpus,
     message:
         job_message(
             "Embedding {wildcards.dataset} with {wildcards.method} on a GPU (seed {wildcards.seed})",
+            gpu=True,
+        )
+
+
+rule embed_images:
+    input:
+        model=f"{RESULTS}/{EVALUATION}/model/model.json",
+        store=lambda wildcards: store_files(wildcards.dataset),
+    output:
+        profiles=f"{RESULTS}/{EVALUATION}/embedding.parquet",
+    log:
+        log_of("embed_images", EVALUATION),
+    benchmark:
+        benchmark_of("embed_images", EVALUATION)
+    wildcard_constraints:
+        method=PLAN.pattern("cpu_image_methods"),
+    conda:
+        "../envs/morphobench.yaml"
+    threads: cores
+    resources:
+        mem_mb=need("mem_mb", "method"),
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        spec=method_spec,
+        code=lambda wildcards: code_digest(
+            "morphobench.learning.embed", method_spec(wildcards)["class"]
+        ),
+    message:
+        job_message(
+            "Embedding the images of {wildcards.dataset} with {wildcards.method} (fold {wildcards.fold})"
+        )
+    script:
+        "../workflow/scripts/embed_images.py"
+
+
+use rule embed_images as embed_images_gpu with:
+    log:
+        log_of("embed_images_gpu", EVALUATION),
+    benchmark:
+        benchmark_of("embed_images_gpu", EVALUATION)
+    wildcard_constraints:
+        method=PLAN.pattern("gpu_image_methods"),
+    resources:
+        mem_mb=need("mem_mb", "method"),
+        runtime=lambda wildcards, attempt: 240 * attempt,
+        gpu=1,
+    message:
+        job_message(
+            "Embedding the images of {wildcards.dataset} with {wildcards.method} on a GPU (fold {wildcards.fold})",
             gpu=True,
         )

@@ -15,7 +15,7 @@ rule neighbours:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        needs=lambda wildcards: PLAN.neighbour_needs(wildcards.dataset),
+        needs=lambda wildcards: PLAN.neighbour_needs(*evaluated(wildcards)),
         code=code_digest("morphobench.metrics.neighbours", "morphobench.metrics.health"),
     message:
         job_message(
@@ -45,11 +45,11 @@ rule evaluate:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
-        metrics=lambda wildcards: PLAN.metrics_for(wildcards.dataset),
+        metrics=lambda wildcards: PLAN.metrics_for(*evaluated(wildcards)),
         code=lambda wildcards: code_digest(
             "morphobench.metrics.evaluate",
             "morphobench.metrics.scores",
-            *PLAN.metric_functions(wildcards.dataset),
+            *PLAN.metric_functions(*evaluated(wildcards)),
         ),
     message:
         job_message(

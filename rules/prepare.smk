@@ -106,3 +106,30 @@ rule prepare_images:
         job_message("Completing the image store of {wildcards.dataset}")
     script:
         "../workflow/scripts/prepare_images.py"
+
+
+rule pixels:
+    input:
+        store=lambda wildcards: store_files(wildcards.dataset),
+    output:
+        profiles=f"{RESULTS}/{{dataset}}/prepared/profiles.parquet",
+        annotations=f"{RESULTS}/{{dataset}}/prepared/annotations.parquet",
+    log:
+        log_of("pixels", "{dataset}"),
+    benchmark:
+        benchmark_of("pixels", "{dataset}")
+    wildcard_constraints:
+        dataset=PLAN.pattern("pixel_datasets"),
+    conda:
+        "../envs/morphobench.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        spec=dataset_spec("id", "source"),
+        code=code_digest("morphobench.images.pixels"),
+    message:
+        job_message("Measuring the pixels of {wildcards.dataset}")
+    script:
+        "../workflow/scripts/pixels.py"

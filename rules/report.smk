@@ -1,6 +1,7 @@
 localrules:
     targets,
     render_table,
+    judge_claims,
 
 
 rule render_table:
@@ -32,6 +33,38 @@ rule render_table:
         code=code_digest(*RENDERERS["table"], data="report/templates/*.j2"),
     message:
         "Rendering table {wildcards.table}"
+    script:
+        "../workflow/scripts/render.py"
+
+
+rule judge_claims:
+    input:
+        scores=claims_input(),
+    output:
+        csv=f"{RESULTS}/tables/claims.csv",
+        markdown=f"{RESULTS}/tables/claims.md",
+        html=report(
+            f"{RESULTS}/tables/claims.html",
+            caption="../workflow/report/table.rst",
+            category="Tables",
+            labels={"table": "claims", "scale": SCALE},
+        ),
+        tex=f"{RESULTS}/tables/claims.tex",
+    log:
+        log_of("judge_claims"),
+    benchmark:
+        benchmark_of("judge_claims")
+    conda:
+        "../envs/morphobench.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        plan=PLAN.claims_plan(RESULTS),
+        code=code_digest(*RENDERERS["claims"], data="report/templates/claims.*.j2"),
+    message:
+        "Judging the published claims"
     script:
         "../workflow/scripts/render.py"
 
@@ -82,6 +115,11 @@ for group in PLAN.figures:
                 figure
             input:
                 figure_file(figure),
+
+
+rule claims:
+    input:
+        table_file("claims"),
 
 
 rule tables:

@@ -72,8 +72,10 @@ class Chain:
 
     def metrics(self, dataset: str, *kinds: str) -> list[str]:
         """Ids of the metrics of some kinds (all, if none is named) that the tables on ``dataset`` name."""
-        specs = Plan(self.house).metrics_for(dataset)
-        return [spec["id"] for spec in specs if not kinds or spec["kind"] in kinds]
+        plan = Plan(self.house)
+        pairs = [*self.rows(dataset), ("random", "none")]
+        specs = {spec["id"]: spec for pair in pairs for spec in plan.metrics_for(dataset, *pair)}
+        return [i for i in self.house.metrics if i in specs and (not kinds or specs[i]["kind"] in kinds)]
 
     def rows(self, dataset: str) -> list[tuple[str, str]]:
         """Method and correction of every row of the tables on ``dataset`` that is no control."""
@@ -101,7 +103,9 @@ class Chain:
         profiles = represent(prepared.profiles, prepared.annotations, methods[method], seed)
         profiles = correct(profiles, methods[correction], seed)
         specs = [_cheap(self.house.metrics[metric]) for metric in metrics]
-        neighbours = compute_neighbours(profiles.features, required_neighbours(specs, len(profiles)))
+        split = profiles.column("Metadata_Split")
+        needed = required_neighbours(specs, len(profiles), split)
+        neighbours = compute_neighbours(profiles.features, needed, split=split)
         found = health(profiles.features) if checked else None
         return evaluate(profiles, neighbours, prepared.annotations, specs, seed, health=found).set_index("metric")
 

@@ -6,7 +6,12 @@ import tomllib
 import yaml
 
 # Where conda's name of a package differs from pip's.
-CONDA_NAMES = {"python-igraph": "igraph", "matplotlib-base": "matplotlib", "snakemake-minimal": "snakemake"}
+CONDA_NAMES = {
+    "python-igraph": "igraph",
+    "matplotlib-base": "matplotlib",
+    "pytorch": "torch",
+    "snakemake-minimal": "snakemake",
+}
 
 
 def normal(name: str) -> str:

@@ -72,6 +72,7 @@ COLUMNS: dict[str, Column] = {
     "Metadata_Filter": Column("string", False, None, "filter set of the microscope"),
     "Metadata_CellProfiler": Column("string", False, None, "version of CellProfiler"),
     "Metadata_Replicate": Column("number", False, None, "replicate index of the plate"),
+    "Metadata_ProbePrediction": Column("string", False, None, "class that a model's own linear head predicts"),
 }
 
 

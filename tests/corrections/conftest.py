@@ -47,4 +47,4 @@ def correction_specs() -> list[dict]:
     """Every shipped spec of kind ``correction``."""
     folder = Path(__file__).resolve().parents[2] / "specs" / "methods"
     specs = [yaml.safe_load(path.read_text()) for path in sorted(folder.glob("*.yaml"))]
-    return [spec for spec in specs if spec["kind"] == "correction"]
+    return [spec for spec in specs if spec.get("kind") == "correction"]

@@ -19,8 +19,9 @@ from morphobench.learning.backbones import create_backbone
 from morphobench.learning.data import ScreenData
 from morphobench.learning.embed import features_of
 from morphobench.learning.methods import SelfDistillation
+from morphobench.learning.model import read_trained
 from morphobench.learning.monitor import watch
-from morphobench.learning.train import digest_of, read_trained
+from morphobench.learning.train import digest_of
 from morphobench.learning.training import DivergedError
 from morphobench.metrics.accuracy import knn_predictions
 from tests.learning.trainings import BACKBONE, tiny_method, train
@@ -115,13 +116,17 @@ def test_a_finished_training_is_not_repeated(store, tmp_path):
 
 
 def test_checkpoints_are_kept_apart_by_configuration_fold_seed_and_images(store, tmp_path):
+    def name(configuration, data):
+        facts = {**data.facts, "seed": data.seed, "batch_size": data.batch_size}
+        return digest_of(configuration, data.store, facts)
+
     made = [ScreenData(store, fold, batch_size=16, seed=seed) for fold, seed in ((0, 0), (1, 0), (0, 1))]
-    digests = {digest_of({"a": 1}, data) for data in made} | {digest_of({"a": 2}, made[0])}
+    digests = {name({"a": 1}, data) for data in made} | {name({"a": 2}, made[0])}
     other = ImageStore(store.folder)
     other.facts = {**store.facts, "units": [{**u, "pixels_sha256": "0"} for u in store.facts["units"]]}
-    digests.add(digest_of({"a": 1}, ScreenData(other, 0, batch_size=16, seed=0)))
+    digests.add(name({"a": 1}, ScreenData(other, 0, batch_size=16, seed=0)))
     assert len(digests) == 5
-    assert digest_of({"a": 1}, made[0]) == digest_of({"a": 1}, ScreenData(store, 0, batch_size=16, seed=0))
+    assert name({"a": 1}, made[0]) == name({"a": 1}, ScreenData(store, 0, batch_size=16, seed=0))
 
 
 def test_a_damaged_checkpoint_is_named(store, tmp_path):

@@ -73,7 +73,9 @@ def all_specs() -> list[dict]:
 
 def evaluation_of(profiles: Profiles, annotations=None, seed: int = 0) -> Evaluation:
     """An evaluation with all the neighbours that any metric asks for."""
-    neighbours = compute_neighbours(profiles.features, required_neighbours(all_specs(), len(profiles)))
+    split = profiles.column("Metadata_Split")
+    required = required_neighbours(all_specs(), len(profiles), split)
+    neighbours = compute_neighbours(profiles.features, required, split=split)
     return Evaluation(profiles, neighbours, annotations, seed)
 
 

@@ -7,8 +7,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from morphobench.errors import NotApplicable
-from morphobench.metrics.accuracy import knn_accuracy, knn_predictions, linear_accuracy
+from morphobench.errors import DataError, NotApplicable
+from morphobench.metrics.accuracy import knn_accuracy, knn_predictions, linear_accuracy, linear_online
 
 from .conftest import changed, evaluation_of, screen
 
@@ -55,3 +55,45 @@ def test_what_does_not_apply(small, metric):
         metric(evaluation_of(changed(small, Metadata_Split="test")))
     with pytest.raises(NotApplicable, match="one perturbation only"):
         metric(evaluation_of(changed(small, Metadata_Perturbation="x")))
+
+
+def test_with_a_tight_tolerance_the_probe_is_at_the_optimum():
+    profiles = screen(n_compounds=19, n_plates=12, controls=3, biology=0.9)
+    train, test = (profiles.rows(profiles.column("Metadata_Split") == s) for s in ("train", "test"))
+    # Newton's method, which ends where the gradient is zero to rounding.
+    model = make_pipeline(StandardScaler(), LogisticRegression(solver="newton-cholesky", tol=1e-10))
+    model.fit(train.features, train.column("Metadata_Perturbation"))
+    expected = model.score(test.features, test.column("Metadata_Perturbation"))
+    assert linear_accuracy(evaluation_of(profiles), tol=1e-6, max_iter=2000).value == expected
+    assert 0.3 < expected < 1
+    assert linear_accuracy(evaluation_of(profiles), tol=0.05).value != expected
+
+
+def online(profiles, wrong=()):
+    predicted = profiles.column("Metadata_Perturbation").copy()
+    predicted[list(wrong)] = "nothing"
+    return changed(profiles, Metadata_ProbePrediction=predicted)
+
+
+def test_online_probe_is_right_where_its_prediction_is(small):
+    test = np.flatnonzero(small.column("Metadata_Split") == "test")
+    train = np.flatnonzero(small.column("Metadata_Split") == "train")
+    score = linear_online(evaluation_of(online(small, [*test[:6], *train])))
+    assert (score.value, score.n) == (18 / 24, 24)
+    assert score.low < score.value < score.high
+    # The interval resamples perturbations, as those of the other accuracies do.
+    assert linear_online(evaluation_of(online(small))).low == 1
+
+
+def test_online_probe_needs_predictions_of_the_features_as_they_are(small):
+    with pytest.raises(NotApplicable, match="no column Metadata_ProbePrediction"):
+        linear_online(evaluation_of(small))
+    corrected = online(small).with_features(small.features, correction="znorm")
+    with pytest.raises(NotApplicable, match="as they were before znorm"):
+        linear_online(evaluation_of(corrected))
+    uncorrected = online(small).with_features(small.features, correction="none")
+    assert linear_online(evaluation_of(uncorrected)).value == 1
+    column = online(small).column("Metadata_ProbePrediction").copy()
+    column[np.flatnonzero(small.column("Metadata_Split") == "test")[:2]] = None
+    with pytest.raises(DataError, match="empty in 2 of 24 test wells"):
+        linear_online(evaluation_of(changed(small, Metadata_ProbePrediction=column)))

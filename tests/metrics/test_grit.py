@@ -52,3 +52,15 @@ def test_what_does_not_apply(small):
     one = small.rows(small.column("Metadata_Plate") == "p0")
     with pytest.raises(NotApplicable, match="no treated well has a replicate"):
         grit(evaluation_of(one))
+
+
+@pytest.mark.parametrize("controls", ["all", "plate"])
+def test_a_split_has_its_own_queries_mates_and_controls(controls):
+    profiles = screen(n_plates=9)
+    alone = profiles.rows(profiles.column("Metadata_Split") == "test")
+    score = grit(evaluation_of(profiles), controls=controls, split="test")
+    assert score.value == pytest.approx(loop_grit(alone, same_plate=controls == "plate"), rel=1e-9)
+    assert score.value != pytest.approx(grit(evaluation_of(profiles), controls=controls).value, rel=1e-3)
+    assert score.n == 8
+    with pytest.raises(NotApplicable, match="val split is empty"):
+        grit(evaluation_of(profiles), split="val")

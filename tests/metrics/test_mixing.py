@@ -6,6 +6,7 @@ from scipy.stats import chisquare
 
 from morphobench.errors import NotApplicable
 from morphobench.metrics.mixing import kbet, kbet_p_values, kbet_scib
+from morphobench.metrics.neighbours import nearest
 
 from .conftest import changed, evaluation_of, screen
 
@@ -58,3 +59,35 @@ def test_agrees_with_scib_metrics():
     # A share of wells: equal unless a p-value lies within float32 of 0.05.
     assert kbet_scib(evaluation).value == pytest.approx(float(expected), abs=1e-6)
     assert 0 < float(expected) < 1
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_split_is_scored_as_if_there_were_no_other_rows(split):
+    profiles = screen(batch=0.8, biology=0.1, n_plates=12, seed=4)
+    alone = profiles.rows(profiles.column("Metadata_Split") == split)
+    score = kbet(evaluation_of(profiles), split=split, at_least=15)
+    graph = nearest(alone.features, 15)
+    codes = np.unique(alone.column("Metadata_Batch").astype(str), return_inverse=True)[1]
+    assert score.value == pytest.approx((kbet_p_values(graph.indices, codes) >= 0.05).mean())
+    assert score.n == len(alone)
+    assert 0 < score.value < 1
+
+
+def test_three_neighbours_of_two_batches_reject_nothing_and_four_do():
+    batches = np.repeat([0, 1], 50)
+    own = np.where(batches[:, None] == 0, np.arange(4), 50 + np.arange(4))
+    assert (kbet_p_values(own[:, :3], batches) >= 0.05).all()
+    assert (kbet_p_values(own, batches) < 0.05).all()
+
+
+def test_a_split_of_one_batch_has_nothing_to_mix(small):
+    split = np.where(small.column("Metadata_Batch") == "b0", "test", "train")
+    evaluation = evaluation_of(changed(small, Metadata_Split=split))
+    with pytest.raises(NotApplicable, match=r"one batch only in the test split \(b0\)"):
+        kbet(evaluation, split="test")
+    with pytest.raises(NotApplicable, match="the val split is empty"):
+        kbet(evaluation, split="val")
+    with pytest.raises(NotApplicable, match="48 wells of the train split are too few for 60 neighbours"):
+        kbet(evaluation, split="train", at_least=60)
+    with pytest.raises(ValueError, match="expected one of train, val, test"):
+        kbet(evaluation, split="tset")

@@ -85,3 +85,41 @@ def test_round_trip_and_what_does_not_belong(tmp_path, small):
         load_neighbours(path, small)
     with pytest.raises(DataError, match="no such file"):
         load_neighbours(tmp_path / "absent.npz", small)
+
+
+def test_a_split_asks_for_itself():
+    split = np.array(["train"] * 600 + ["test"] * 100 + ["val"])
+    specs = [
+        {"neighbours": {"space": "euclidean", "fraction": 0.05}},
+        {"neighbours": {"space": "euclidean", "fraction": 0.05, "split": "train"}},
+        {"neighbours": {"space": "euclidean", "fraction": 0.05, "split": "test", "at_least": 15}},
+        {"neighbours": {"space": "euclidean", "fraction": 0.05, "split": "val", "at_least": 15}},
+    ]
+    expected = {"euclidean": 35, ("train", "euclidean"): 30, ("test", "euclidean"): 15}
+    assert required_neighbours(specs, 701, split) == expected
+    assert required_neighbours(specs[2:3], 10, split[595:605])["test", "euclidean"] == 4
+    with pytest.raises(ValueError, match="expected the rows' splits"):
+        required_neighbours(specs, 701)
+
+
+def test_graph_of_a_split_is_that_of_its_rows_alone_and_belongs_to_it(tmp_path, small):
+    path = tmp_path / "neighbours.npz"
+    split = small.column("Metadata_Split")
+    graph = compute_neighbours(small.features, {"euclidean": 3, ("test", "euclidean"): 5}, split=split)
+    alone = nearest(small.features[split == "test"], 5)
+    save_neighbours(graph, path)
+    loaded = load_neighbours(path, small)
+    np.testing.assert_array_equal(loaded.first("euclidean", 5, "test").indices, alone.indices)
+    np.testing.assert_array_equal(loaded.euclidean.indices, nearest(small.features, 3).indices)
+    with pytest.raises(DataError, match="holds 0 euclidean neighbours of each row of the train split"):
+        loaded.first("euclidean", 1, "train")
+    # As many rows of each split, but not the same ones.
+    other = changed(small, Metadata_Split=split[::-1])
+    assert (other.column("Metadata_Split") == "test").sum() == (split == "test").sum()
+    with pytest.raises(DataError, match="computed from other features or splits"):
+        load_neighbours(path, other)
+    # Without graphs of splits the file is what it always was, and the splits are none of its business.
+    save_neighbours(compute_neighbours(small.features, {"euclidean": 3}, split=split), path)
+    with np.load(path) as arrays:
+        assert set(arrays) == {"digest", "euclidean_indices", "euclidean_distances"}
+    assert load_neighbours(path, other).parts == {}

@@ -5,7 +5,7 @@ import yaml
 
 from morphobench.profiles import Profiles, write_profiles
 from morphobench.report.cells import expand_cells, metric_ids
-from morphobench.report.figures import draw, embedding_items
+from morphobench.report.figures import draw, embedding_items, montage_choice
 from morphobench.report.figures_curves import curve
 from morphobench.report.figures_embeddings import Colours, project, sample
 from morphobench.report.table import build_table
@@ -86,11 +86,11 @@ def embedding_plan(root, folder, projections):
 
 def test_embeddings_of_a_partial_grid(root, tmp_path):
     plan = embedding_plan(root, tmp_path, ("pca", "tsne"))
-    items = {i.label: i for i in embedding_items(plan)}
-    assert items["Baseline"].status == "ok"
-    assert items["TVN"][1:] == (None, "timeout", "took too long")
-    assert items["Combat"].status == "not_run"
-    assert "Perfect embedding" not in items
+    items = embedding_items(plan)
+    assert items["cellprofiler", "none"].status == "ok"
+    assert items["cellprofiler", "tvn"] == (None, "timeout", "took too long")
+    assert items["cellprofiler", "combat"].status == "not_run"
+    assert "perfect" not in {method for method, _ in items}
     paths = draw(plan, None, root / "specs/published")
     assert [p.name for p in paths] == ["bbbc021_corrections_pca.png", "bbbc021_corrections_tsne.png"]
     assert all(map(is_png, paths))
@@ -125,7 +125,7 @@ def test_categories_get_distinct_marks_in_natural_order():
     scheme = Colours.of([profiles(60)], "Metadata_Batch")
     assert list(scheme.marks) == [f"Week{i}" for i in range(12)]
     assert len(set(scheme.marks.values())) == 12
-    treated = Colours.of([profiles(60, groups=25)], "Metadata_Perturbation")
+    treated = Colours.of([profiles(60, groups=26)], "Metadata_Perturbation")
     assert treated.many
     assert "c0" not in treated.marks
 
@@ -147,3 +147,16 @@ def test_curve_takes_only_ok_points():
     points = curve(table, "r")["measured_mean"]
     assert points["recall"].tolist() == [0.8]
     assert curve(table, "absent").empty
+
+
+def test_a_montage_takes_treatments_that_all_its_batches_have():
+    rows = [(b, t) for b in range(1, 13) for t in ("EMPTY", "s1", "s2", "s10", "s20") if (b, t) != (12, "s20")]
+    samples = pd.DataFrame(rows, columns=["Metadata_Batch", "Metadata_Perturbation"])
+    samples["Metadata_Batch"] = [f"HUVEC-{b}" for b in samples["Metadata_Batch"]]
+    samples["Metadata_Control"] = np.where(samples["Metadata_Perturbation"] == "EMPTY", "negcon", "trt")
+    images = {"montage": {"label": "Metadata_Perturbation"}}
+    found = montage_choice(samples, images, {"treatments": 2, "rows": 3})
+    assert found == {"treatments": ["s1", "s10"], "batches": ["HUVEC-1", "HUVEC-7", "HUVEC-12"]}
+    assert montage_choice(samples.sample(frac=1, random_state=0), images, {"treatments": 2, "rows": 3}) == found
+    named = {"treatments": ["s20", "EMPTY"], "rows": ["HUVEC-2"]}
+    assert montage_choice(samples, images, named) == {"treatments": ["s20", "EMPTY"], "batches": ["HUVEC-2"]}

@@ -87,3 +87,28 @@ def test_only_partial_plans_are_rendered_and_the_log_is_named(plan, tmp_path, mo
     assert "failed: why" in text
     assert "a.log" in text
     assert "Run the same command again" in text
+
+
+def test_claims_are_made_of_the_tables_that_there_are(plan, tmp_path, monkeypatch, capsys):
+    made = {}
+
+    def make(plan, stores, published):
+        made.update(scale=plan["scale"], runs=[store.runs("m", "c") for _, store in stores])
+        return [tmp_path / "claims.md"]
+
+    (tmp_path / "scores.csv").write_text("metric,value,ci_low,ci_high,n,status,reason\n")
+    os.utime(tmp_path / "scores.csv", (1004, 1004))
+    monkeypatch.setattr(plans, "make_claims", make)
+    claims = {"kind": "claims", "claims": "claims.csv", "tables": [plan, plan], "scale": "tiny", "folder": "x"}
+    assert plans.render(claims, "published") == [tmp_path / "claims.md"]
+    assert made == {"scale": "tiny", "runs": [[(0, 0)], [(0, 0)]]}
+    made.clear()
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps([claims])))
+    plans.main("published")
+    assert not made
+    (tmp_path / "scores.csv").unlink()
+    (tmp_path / "correct.log").write_text("cut off")
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps([claims])))
+    plans.main("published")
+    assert made["runs"] == [[(0, 0)], [(0, 0)]]
+    assert "stopped without leaving a reason" in capsys.readouterr().err

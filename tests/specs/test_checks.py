@@ -104,3 +104,79 @@ def test_two_cells_of_one_name(house):
     text = sentence(house)
     assert text.startswith(f"{path}, line ")
     assert "two cells have row 'Baseline', setting 'further', column 'k-BET'; expected one" in text
+
+
+KNN = "{setting: further, column: k-NN accuracy, metric: knn_accuracy}"
+BASELINE = "{row: Baseline, method: cellprofiler, correction: none}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (KNN, KNN[:-1] + ", correction: znrm}", "correction names no correction: 'znrm'; did you mean 'znorm'?"),
+        (KNN, KNN[:-1] + ", correction: random}", "'random' is a control, expected a correction"),
+        (
+            BASELINE,
+            "{row: Baseline, method: cellprofiler, methods: {furthr: random}}",
+            "no column has setting 'furthr'; did you mean 'further'?",
+        ),
+        (
+            BASELINE,
+            "{row: Baseline, method: cellprofiler, methods: {further: randm}}",
+            "further names no method: 'randm'; did you mean 'random'?",
+        ),
+        (
+            BASELINE,
+            "{row: Baseline, method: cellprofiler, methods: {further: mcvae_all}}",
+            "method 'mcvae_all' cannot take dataset 'bbbc021'; it takes funk22_published",
+        ),
+        (
+            BASELINE,
+            "{row: Baseline, method: cellprofiler, methods: {further: combat}}",
+            "method 'combat' is a correction, expected a representation or control",
+        ),
+        (
+            BASELINE,
+            "{row: Baseline, difference: [cellprofiler, random], methods: {further: random}}",
+            "row 'Baseline' has 'difference' and 'methods'; expected one",
+        ),
+    ],
+)
+def test_methods_of_settings_and_corrections_of_columns(house, old, new, says):
+    line = spoil(house / CORRECTIONS, old, new)
+    assert sentence(house) == f"{house / CORRECTIONS}, line {line}: {says}"
+
+
+def test_a_row_of_other_methods_in_one_setting_is_a_row_of_its_own(house):
+    path = house / CORRECTIONS
+    other = "{row: Another, method: cellprofiler, correction: combat, methods: {further: random}}"
+    spoil(path, COMBAT, f"{COMBAT}\n      - {other}")
+    assert [r["row"] for r in load_house(house).tables["bbbc021_corrections"]["blocks"][0]["rows"]][2] == "Another"
+    # The same methods, spelt otherwise.
+    settings = ["batch correction", "biological", "aggregate", "mechanism", "further", "selection"]
+    same = ", ".join(f"{s}: cellprofiler" for s in settings)
+    spoil(
+        path,
+        "method: cellprofiler, correction: combat, methods: {further: random}",
+        f"correction: combat, methods: {{{same}}}",
+    )
+    assert "row 'Another' is the same method and correction as row 'Combat'" in sentence(house)
+
+
+def test_a_row_that_lacks_a_method_for_a_setting(house):
+    spoil(house / CORRECTIONS, BASELINE, "{row: Baseline, methods: {further: cellprofiler}}")
+    assert "row 'Baseline' names no method for setting 'batch correction'" in sentence(house)
+
+
+def test_folds_of_a_data_set_that_has_none(house):
+    line = spoil(house / CORRECTIONS, "digits: 2\n", "digits: 2\nscales: {tiny: {folds: 2}}\n") + 1
+    assert sentence(house) == (
+        f"{house / CORRECTIONS}, line {line}: folds is 2, but data set 'bbbc021' has no folds; expected 1"
+    )
+
+
+def test_a_metric_whose_unit_does_not_fit_the_published_one(house):
+    spoil(house / CELLPAINTR, "metric: graph_connectivity", "metric: knn_accuracy")
+    text = sentence(house)
+    assert text.endswith("column 'Graph Conn.' is published in score, but metric 'knn_accuracy' is in fraction")
+    assert text.startswith(f"{house / CELLPAINTR}, line ")

@@ -89,3 +89,11 @@ def test_outlines_of_earlier_processes_are_used_and_dispensable(package, root):
     assert other_process() == first
     (package / "b.py").write_text("def f(x):\n    return x + 2\n")
     assert other_process() != first
+
+
+def test_a_data_class_takes_what_its_bases_take():
+    known = digest.accepted("morphobench.learning.recipes", "BYOLRecipe")
+    # Of itself, of its base in the same module, of one in another; without class variables and the seed.
+    assert {"projection", "cross_batch", "backbone"} <= set(known)
+    assert not {"seed", "global_crops"} & set(known)
+    assert len(known) == len(set(known))

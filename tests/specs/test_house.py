@@ -187,7 +187,7 @@ def test_aggregates_bring_their_parts(root):
     block = {**spec["blocks"][0]}
     block["columns"] = [c for c in block["columns"] if c["metric"] == "aggregate_overall"]
     house.tables["cellpaintr_table1"] = {**spec, "blocks": [block]}
-    ids = {m["id"] for m in Plan(house).metrics_for("cpg0016")}
+    ids = {m["id"] for m in Plan(house).metrics_for("cpg0016", "cellprofiler", "none")}
     assert ids >= {"aggregate_overall", "aggregate_bio", "aggregate_batch", "leiden_nmi", "graph_connectivity"}
     assert "grit" not in ids
 
@@ -238,3 +238,59 @@ def test_a_part_of_the_cell_table_is_one_for_images_and_profiles(root):
     assert spec["plates"]["select"]["parts"] == spec["images"]["options"]["parts"] == 3
     assert "max_tiles" not in spec["plates"]["select"]
     assert spec["images"]["options"]["max_tiles"] == 2
+
+
+def test_figure_panels_name_what_exists(house):
+    file = house / "specs" / "figures" / "cdcl_fig2.yaml"
+    line = spoil(file, "{correction: znorm, title: Z-norm}", "{correction: znrom, title: Z-norm}")
+    assert sentence(house) == (
+        f"{file}, line {line}: correction names no correction: 'znrom'; did you mean 'znorm'?"
+    )
+
+
+def test_a_montage_is_of_a_screen(house):
+    file = house / "specs" / "figures" / "cdcl_fig2.yaml"
+    file.write_text(file.read_text() + "montage: {treatments: 2, rows: 3}\n")
+    assert "a montage is for figures of kind screen" in sentence(house) or "unknown key" in sentence(house)
+
+
+def test_claims_are_read_before_anything_runs(house):
+    file = house / "specs" / "claims.csv"
+    spoil(file, ",<,", ",<<,")
+    assert "claims.csv" in sentence(house)
+
+
+def test_weights_of_ones_own(house, tmp_path):
+    config = yaml.safe_load((house / "config.yaml").read_text())
+    own = tmp_path / "own.pth"
+    own.write_bytes(b"x")
+    found = load_house(house, {**config, "weights": {"deit_small_patch16_224": str(own)}})
+    assert found.config["weights"] == {"deit_small_patch16_224": str(own)}
+    assert "names no file of weights" in sentence(
+        house, {**config, "weights": {"deit_smal_patch16_224": str(own)}}
+    )
+    assert "which is no file here" in sentence(
+        house, {**config, "weights": {"deit_small_patch16_224": "/no/file"}}
+    )
+
+
+def test_a_tables_folds_at_a_scale(root):
+    config = yaml.safe_load((root / "config.yaml").read_text())
+    found = {scale: load_house(root, {**config, "scale": scale}).tables for scale in ("full", "demo")}
+    assert found["full"]["cdcl_table1"]["folds"] == 6
+    assert found["demo"]["cdcl_table1"]["folds"] == 2
+    assert found["demo"]["bbbc021_corrections"]["folds"] == 1
+
+
+def test_a_method_on_a_data_set(root):
+    config = yaml.safe_load((root / "config.yaml").read_text())
+    house = load_house(root, {**config, "scale": "full"})
+    where = {d: house.method_on("cdcl", d)["parameters"]["domain"]["value"] for d in ("rxrx1_huvec", "cpg0004")}
+    assert where == {"rxrx1_huvec": "Metadata_Batch", "cpg0004": "Metadata_Plate"}
+
+
+def test_an_evaluation_runs_the_metrics_that_its_cells_ask_for(root):
+    plan = Plan(load_house(root))
+    of = {c: {m["id"] for m in plan.metrics_for("rxrx1_huvec", "cdcl_half", c)} for c in ("none", "znorm")}
+    assert of == {"none": set(), "znorm": {"knn_accuracy"}}
+    assert {"knn_accuracy", "kbet_train"} <= {m["id"] for m in plan.metrics_for("rxrx1_huvec", "cdcl", "none")}

@@ -251,6 +251,11 @@ class CentreCrop:
         if self.size is not None:
             View.plain(self.size).check(*self.resized(shape[1], shape[2]), what="the centre crop")
 
+    def facts(self, channels: Sequence[str]) -> dict[str, Any]:
+        """Return what is kept beside a model, to show it images in the same way."""
+        shown = {"resize": self.resize, "size": self.size, "normalised_by": self.normalisation.source}
+        return {"channels": list(channels), **shown}
+
     def __call__(self, images: torch.Tensor, plates: torch.Tensor) -> torch.Tensor:
         """Return float32 (B, C, size, size) views of (B, C, H, W) stored pixels of the plates' codes (B,)."""
         self.check(images.shape[1:])
@@ -275,7 +280,7 @@ def statistics_on(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mean and std, (P, C) float64 each, on a device; sent there once."""
     if device not in known:
-        known[device] = tuple(torch.as_tensor(a, device=device) for a in (normalisation.mean, normalisation.std))
+        known[device] = tuple(torch.tensor(a, device=device) for a in (normalisation.mean, normalisation.std))
     return known[device]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -36,10 +37,13 @@ class Backbone(nn.Module):
     ----------
     num_features
         Width D of the features.
+    arguments
+        What :func:`create_backbone` builds an equal one from, without its weights; kept beside trained weights.
     """
 
     def __init__(self, network: nn.Module, channels: int) -> None:
         super().__init__()
+        self.arguments: dict[str, Any] = {}
         self.network = network
         self.channels = channels
         self.num_features: int = network.num_features
@@ -141,6 +145,8 @@ def create_backbone(
     except (TypeError, AssertionError) as error:
         raise SpecError(f"backbone {name!r} cannot be built with {options}: {error}") from error
     backbone = Backbone(network, channels)
+    sizes = {"img_size": img_size, "patch": patch, "dim": dim, "depth": depth, "heads": heads}
+    backbone.arguments = {"name": name, "channels": channels, **sizes}
     if pretrained is not None:
         _fill(backbone, Path(pretrained))
     return backbone

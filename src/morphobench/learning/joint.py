@@ -79,7 +79,7 @@ def joint_moments(x: Tensor) -> tuple[Tensor, Tensor, int]:
         (B, K), the same B on every process.
     """
     rows = len(x) * processes()
-    mean = x.mean(0)
+    mean = joint_sum(x.sum(0)) / rows
     return mean, joint_sum((x - mean).square().sum(0)) / rows, rows
 
 

@@ -81,6 +81,11 @@ class Supervised(TrainingModule):
         """The network that makes representations."""
         return self.backbone
 
+    @property
+    def linear_head(self) -> nn.Linear:
+        """The classifier."""
+        return self.classifier
+
     def training_loss(
         self, views: Sequence[Tensor], domains: Domains, labels: Tensor | None, step: int
     ) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import Callback, Trainer
+from torch import nn
 
 from morphobench.files import atomic_path
 from morphobench.learning.augment import CentreCrop
@@ -78,7 +79,8 @@ class Monitor(Callback):
     rows
         The history, one dict a row.
     best
-        ``epoch`` (from 1), ``score`` (None for ``last``) and ``weights`` of the selected encoder.
+        ``epoch`` (from 1), ``score`` (None for ``last``), ``weights`` of the selected encoder, and ``head``, those
+        of the linear layer on its features at that epoch (None if there is none).
     """
 
     def __init__(
@@ -191,8 +193,12 @@ class Monitor(Callback):
         found |= watch(features[np.linspace(0, len(rows) - 1, min(WATCHED, len(rows))).astype(int)])
         better = not self.best or (self.select == "knn" and found["val_knn"] > self.best["score"])
         if better or (self.select == "last" and last):
-            weights = {name: value.detach().cpu().clone() for name, value in module.encoder.state_dict().items()}
-            self.best = {"epoch": epoch, "score": found.get("val_knn"), "weights": weights}
+            self.best = {
+                "epoch": epoch,
+                "score": found.get("val_knn"),
+                "weights": _copied(module.encoder),
+                "head": _copied(module.linear_head) if module.linear_head is not None else None,
+            }
         self.rows[-1] |= {**found, "check_seconds": time.monotonic() - begun}
         self._begun = time.monotonic()
         self._say(epoch, trainer.max_epochs)
@@ -225,6 +231,10 @@ class Monitor(Callback):
         if picture:
             draw_losses(table, self.folder / "losses.png")
             self._drawn = time.monotonic()
+
+
+def _copied(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
 
 
 def draw_losses(table: pd.DataFrame, path: Path) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import platform
 import sys
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +18,16 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment
-from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
 from morphobench.errors import DataError, SpecError
-from morphobench.files import atomic_path, write_json
+from morphobench.images.store import ImageStore
 from morphobench.learning.augment import CentreCrop, MultiCrop
 from morphobench.learning.data import ScreenData
+from morphobench.learning.model import Trained, read_trained, write_model
 from morphobench.learning.monitor import SELECTIONS, Monitor
-from morphobench.learning.normalise import Normalisation
 from morphobench.learning.training import DivergedError, TrainingModule
 
-PACKAGES = ("morphobench", "torch", "lightning", "timm", "numpy", "pandas", "safetensors")
 LAST = "last.ckpt"
 
 
@@ -48,6 +44,8 @@ class Hardware:
         than ten times slower).
     workers
         Reading processes, see :meth:`morphobench.learning.data.ScreenData.loader`.
+    threads
+        How many threads torch may use on the CPU; None for its default.
     """
 
     accelerator: str = "auto"
@@ -55,25 +53,28 @@ class Hardware:
     strategy: str = "auto"
     precision: str | None = None
     workers: int = 0
+    threads: int | None = None
 
+    @classmethod
+    def of_job(cls, *, gpus: int, threads: int) -> Hardware:
+        """Return what a job has that was given so many GPUs and CPU cores.
 
-@dataclass(frozen=True)
-class Trained:
-    """What a training left in its folder.
+        Without a GPU all cores compute. With some, a few of the cores read mini-batches ahead of them.
+        """
+        if not gpus:
+            return cls(accelerator="cpu", threads=threads)
+        return cls(accelerator="gpu", devices=gpus, workers=min(4, max(0, threads - 1)), threads=threads)
 
-    Attributes
-    ----------
-    weights
-        Of the selected encoder (``encoder.safetensors``).
-    facts
-        ``model.json``.
-    normalisation
-        ``normalisation.parquet``.
-    """
-
-    weights: dict[str, torch.Tensor]
-    facts: dict[str, Any]
-    normalisation: Normalisation
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Let torch use that many threads inside the block, and as many as before after it."""
+        before = torch.get_num_threads()
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 class _Feed(LightningDataModule):
@@ -92,13 +93,9 @@ class _Feed(LightningDataModule):
         return loader
 
 
-def digest_of(configuration: Mapping[str, Any], data: ScreenData) -> str:
-    """Return a name for a training: a hash of its configuration, its images and its fold."""
-    whole = {
-        "configuration": configuration,
-        "store": data.store.facts,
-        "data": {**data.facts, "seed": data.seed, "batch_size": data.batch_size},
-    }
+def digest_of(configuration: Mapping[str, Any], store: ImageStore, facts: Mapping[str, Any]) -> str:
+    """Return a name for a model: a hash of its configuration, its images, and what is drawn from them."""
+    whole = {"configuration": configuration, "store": store.facts, "data": facts}
     return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:20]
 
 
@@ -116,6 +113,7 @@ def fit(
     log_every: int = 25,
     checkpoint_every: int = 1,
     hardware: Hardware | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> Trained:
     """Train a method and write what is needed to use its encoder elsewhere.
 
@@ -130,19 +128,22 @@ def fit(
     view
         How an image is shown when the network is judged, and later used.
     folder
-        Gets ``encoder.safetensors`` (the selected weights), ``model.json`` (configuration, data, selection,
-        versions, cost), ``normalisation.parquet``, ``losses.csv`` and ``losses.png``.
+        Gets ``encoder.safetensors`` (the selected weights), ``head.safetensors`` (the linear layer that predicts
+        labels from its features, if there is one), ``model.json`` (configuration, data, selection, versions,
+        cost), ``normalisation.parquet``, ``losses.csv`` and ``losses.png``.
     checkpoints
         Where interrupted trainings are kept, each in a folder named by :func:`digest_of`; not among the outputs of
         a workflow, which may be wiped before a second attempt. A training that finds its own goes on from there.
     configuration
-        The resolved spec, JSON-able, with all that determines the result.
+        JSON-able, all that determines the result.
     select, check_every, log_every
         See :class:`morphobench.learning.monitor.Monitor`.
     checkpoint_every
         Epochs between checkpoints.
     hardware
         One device, the best there is, if None.
+    notes
+        More to keep in ``model.json``, which does not determine the result.
 
     Raises
     ------
@@ -156,7 +157,8 @@ def fit(
     """
     folder, hardware = Path(folder), hardware or Hardware()
     _check(method, data, crops, view, select, (check_every, log_every, checkpoint_every))
-    digest = digest_of(configuration, data)
+    facts = {**data.facts, "seed": data.seed, "batch_size": data.batch_size}
+    digest = digest_of(configuration, data.store, facts)
     kept = Path(checkpoints) / digest
     last = kept / LAST
     if last.exists() and not zipfile.is_zipfile(last):
@@ -173,19 +175,25 @@ def fit(
     )
     with _quiet():
         trainer = _trainer(method, hardware, [monitor, saving], kept)
-        resumed = _epoch_of(last) if last.exists() else None
-        if resumed is not None:
-            print(f"resuming after epoch {resumed} of {method.epochs} from {last}", flush=True)
-        try:
-            trainer.fit(method, _Feed(data, hardware.workers), ckpt_path=last if resumed is not None else None)
-        except DivergedError as error:
-            good = f"the last good checkpoint is {last} (epoch {_epoch_of(last)})" if last.exists() else None
-            raise DivergedError(f"{error}; {good or 'there is no checkpoint before it'}") from error
+        _run(trainer, method, _Feed(data, hardware.workers), last)
     if trainer.is_global_zero:
         monitor.write(picture=True)
-        _write(folder, method, data, view, monitor, trainer, {"configuration": configuration, "digest": digest})
+        facts = {**(notes or {}), "configuration": configuration, "digest": digest}
+        _write(folder, method, data, view, monitor, trainer, facts)
     trainer.strategy.barrier()
     return read_trained(folder)
+
+
+def _run(trainer: Trainer, method: TrainingModule, feed: _Feed, last: Path) -> None:
+    """Train, from the last checkpoint on if there is one."""
+    resumed = _epoch_of(last) if last.exists() else None
+    if resumed is not None:
+        print(f"resuming after epoch {resumed} of {method.epochs} from {last}", flush=True)
+    try:
+        trainer.fit(method, feed, ckpt_path=last if resumed is not None else None)
+    except DivergedError as error:
+        good = f"the last good checkpoint is {last} (epoch {_epoch_of(last)})" if last.exists() else None
+        raise DivergedError(f"{error}; {good or 'there is no checkpoint before it'}") from error
 
 
 def _check(
@@ -253,6 +261,7 @@ def _quiet() -> Iterator[None]:
                 "overridden `on_after_batch_transfer`",
                 "Checkpoint directory",
                 "already configured with model summary",
+                "LeafSpec",
             ):
                 warnings.filterwarnings("ignore", message=f".*{known}.*")
             warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
@@ -267,18 +276,6 @@ def _epoch_of(checkpoint: Path) -> int:
     return int(kept["epoch"]) + 1
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of Python and the packages that make a model."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    # With the build, such as +cu128, which a package's metadata may leave out.
-    return {**found, "torch": str(torch.__version__)}
-
-
 def _write(
     folder: Path,
     method: TrainingModule,
@@ -288,26 +285,23 @@ def _write(
     trainer: Trainer,
     facts: Mapping[str, Any],
 ) -> None:
-    """Write the outputs, ``model.json`` last."""
-    weights = {name: value.contiguous() for name, value in monitor.best["weights"].items()}
-    with atomic_path(folder / "encoder.safetensors") as part:
-        save_file(weights, part)
-    data.normalisation.save(folder / "normalisation.parquet")
+    """Write the selected model."""
     judged = [row for row in monitor.rows if "collapsed" in row]
     chosen = next(row for row in judged if row["epoch"] == monitor.best["epoch"])
     device = trainer.strategy.root_device
     images = data.steps_per_epoch * data.batch_size * method.epochs
-    write_json(
-        folder / "model.json",
+    head = monitor.best["head"]
+    write_model(
+        folder,
+        monitor.best["weights"],
+        head,
+        data.normalisation,
         {
             **facts,
+            "backbone": method.encoder.arguments,
+            **({"classes": data.classes} if head else {}),
             "data": data.facts,
-            "input": {
-                "channels": list(data.store.channels),
-                "resize": view.resize,
-                "size": view.size,
-                "normalised_by": data.normalisation.source,
-            },
+            "input": view.facts(data.store.channels),
             "selected": {"by": monitor.select, "epoch": monitor.best["epoch"], "score": monitor.best["score"]},
             "collapsed": chosen["collapsed"],
             "embedding_spread": chosen["embedding_spread"],
@@ -325,17 +319,5 @@ def _write(
                 "encoder_parameters": sum(p.numel() for p in method.encoder.parameters()),
                 "gpu_peak_mb": torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None,
             },
-            "versions": versions(),
         },
     )
-
-
-def read_trained(folder: str | Path) -> Trained:
-    """Read what :func:`fit` wrote; the weights are for ``method.encoder`` or a backbone built as its was."""
-    folder = Path(folder)
-    path = folder / "model.json"
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; expected the folder of a trained model")
-    facts = json.loads(path.read_text(encoding="utf-8"))
-    normalisation = Normalisation.read(folder / "normalisation.parquet")
-    return Trained(load_file(folder / "encoder.safetensors"), facts, normalisation)

@@ -115,6 +115,11 @@ class TrainingModule(LightningModule):
             raise SpecError(f"barlow_weight is {barlow}, off_diagonal not given; expected a number from 0 to 1")
         return {name: first, "barlow": barlow}
 
+    @property
+    def linear_head(self) -> nn.Linear | None:
+        """The linear layer that predicts labels from the encoder's features, if there is one."""
+        return self.probe
+
     # Losses ---------------------------------------------------------------------------------------------------
 
     def training_loss(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
-from morphobench.errors import NotApplicable
+from morphobench.errors import DataError, NotApplicable
 from morphobench.metrics.average_precision import unit_rows
 from morphobench.metrics.evaluation import Evaluation, Score, codes_of, mean_score
 
@@ -80,7 +81,7 @@ def knn_accuracy(evaluation: Evaluation, k: int = 10, temperature: float = 0.1) 
     return _score(evaluation, knn_predictions(train, train_codes, test, k, temperature), truth, train_codes)
 
 
-def linear_accuracy(evaluation: Evaluation, C: float = 1.0, max_iter: int = 200) -> Score:
+def linear_accuracy(evaluation: Evaluation, C: float = 1.0, max_iter: int = 200, tol: float = 1e-4) -> Score:
     """Accuracy of a linear probe: multinomial logistic regression on standardised training wells (CDCL, text).
 
     Parameters
@@ -89,15 +90,46 @@ def linear_accuracy(evaluation: Evaluation, C: float = 1.0, max_iter: int = 200)
         Needs wells in both splits; means and deviations come from the training wells.
     C, max_iter
         Inverse L2 strength and the limit of L-BFGS iterations; the paper states neither.
+    tol
+        L-BFGS stops where no component of the gradient of the mean loss is larger. A component is about the share
+        of one class, so that with many classes a loose one stops before anything is learnt.
     """
     from sklearn.linear_model import LogisticRegression
 
     train, train_codes, test, truth = _split(evaluation)
     mean, deviation = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
     deviation[deviation == 0] = 1
-    model = LogisticRegression(C=C, max_iter=max_iter)
+    model = LogisticRegression(C=C, max_iter=max_iter, tol=tol)
     predicted = fit_quietly(model, (train - mean) / deviation, train_codes).predict((test - mean) / deviation)
     return _score(evaluation, predicted, truth, train_codes)
+
+
+def linear_online(evaluation: Evaluation, column: str = "Metadata_ProbePrediction") -> Score:
+    """Accuracy of the linear head that was trained along with the network, on test wells (CDCL, authors' code).
+
+    The head saw the network while it was still learning, one augmented view at a time; it belongs to the features
+    that the network gave, so that nothing can be learnt from it about corrected ones.
+
+    Parameters
+    ----------
+    evaluation
+        Needs wells in the test split, of profiles that no correction changed.
+    column
+        Metadata column with the head's prediction of the perturbation.
+    """
+    correction = evaluation.profiles.provenance.get("correction", "none")
+    if correction != "none":
+        raise NotApplicable(f"the online probe predicted from the features as they were before {correction}")
+    order = evaluation.order()
+    rows = order[np.isin(order, evaluation.rows("test"))]
+    predicted, truth = (evaluation.column(name)[rows] for name in (column, evaluation.label))
+    absent = int(pd.isna(predicted).sum())
+    if absent:
+        raise DataError(
+            f"column {column} is empty in {absent} of {len(rows)} test wells, expected a prediction in each"
+        )
+    right = (predicted.astype(str) == truth.astype(str)).astype(float)
+    return mean_score(right, evaluation.seed, groups=truth)
 
 
 def fit_quietly(model, features: np.ndarray, codes: np.ndarray):

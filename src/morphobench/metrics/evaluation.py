@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from morphobench.errors import NotApplicable
+from morphobench.metrics.neighbours import SPLITS
 from morphobench.profiles import Profiles
 
 if TYPE_CHECKING:
@@ -93,13 +94,30 @@ class Evaluation:
         keys = [c for c in ("Metadata_Plate", "Metadata_Well", "Metadata_Site") if c in self.profiles.metadata]
         return self.profiles.metadata[keys].astype(str).sort_values(keys, kind="stable").index.to_numpy()
 
-    def graph(self, space: str, k: int) -> Graph:
-        """Return the first ``k`` neighbours (self excluded) in ``space``; NotApplicable if wells are too few."""
-        if len(self.profiles) <= k:
-            raise NotApplicable(f"{len(self.profiles)} wells are too few for {k} neighbours of each")
+    def rows(self, split: str | None) -> np.ndarray:
+        """Return the rows of a split, all for None, in the file's order; NotApplicable if it is empty."""
+        if split is None:
+            return np.arange(len(self.profiles))
+        if split not in SPLITS:
+            raise ValueError(f"split is {split!r}, expected one of {', '.join(SPLITS)}")
+        rows = np.flatnonzero(self.column("Metadata_Split") == split)
+        if not len(rows):
+            raise NotApplicable(f"the {split} split is empty")
+        return rows
+
+    def graph(self, space: str, k: int, split: str | None = None) -> Graph:
+        """Return the first ``k`` neighbours (self excluded) in ``space``; NotApplicable if wells are too few.
+
+        With a ``split`` the rows and their neighbours are those of the split alone, numbered as :meth:`rows` has
+        them.
+        """
+        n = len(self.rows(split))
+        if n <= k:
+            where = f" of the {split} split" if split else ""
+            raise NotApplicable(f"{n} wells{where} are too few for {k} neighbours of each")
         if self.neighbours is None:
             raise ValueError("the evaluation was given no neighbour graph")
-        return self.neighbours.first(space, k)
+        return self.neighbours.first(space, k, split)
 
 
 def codes_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -48,7 +48,7 @@ def profile_grit(features: np.ndarray, codes: np.ndarray, query: np.ndarray, con
     return result
 
 
-def grit(evaluation: Evaluation, controls: str = "all") -> Score:
+def grit(evaluation: Evaluation, controls: str = "all", split: str | None = None) -> Score:
     """Mean grit over perturbations (cytominer-eval; CDCL reports it without stating columns or controls).
 
     Per profile, then mean per perturbation, then over perturbations; interval over perturbations. Negative
@@ -60,19 +60,23 @@ def grit(evaluation: Evaluation, controls: str = "all") -> Score:
         Needs two features and two negative controls.
     controls
         ``"all"``: similarities to all negative controls; ``"plate"``: to those of the profile's plate.
+    split
+        ``train``, ``val`` or ``test`` (CDCL's Table 5): profiles, their mates and the controls are those of that
+        split; None for all.
     """
-    codes, _ = codes_of(evaluation.column(evaluation.label))
-    control = evaluation.column("Metadata_Control") == "negcon"
+    rows = evaluation.rows(split)
+    codes, _ = codes_of(evaluation.column(evaluation.label)[rows])
+    control = evaluation.column("Metadata_Control")[rows] == "negcon"
     if evaluation.profiles.features.shape[1] < 2:
         raise NotApplicable("a correlation across features needs at least two features")
     if control.sum() < 2:
         raise NotApplicable(f"there are {control.sum()} negative controls; a z-score needs at least two")
-    features = evaluation.profiles.features
+    features = evaluation.profiles.features if split is None else evaluation.profiles.features[rows]
     if controls == "all":
         values = profile_grit(features, codes, ~control, control)
     elif controls == "plate":
         values = np.full(len(codes), np.nan)
-        plates, names = codes_of(evaluation.column("Metadata_Plate"))
+        plates, names = codes_of(evaluation.column("Metadata_Plate")[rows])
         for plate in range(len(names)):
             here = plates == plate
             if (here & control).sum() > 1:

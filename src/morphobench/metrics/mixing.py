@@ -29,30 +29,52 @@ def kbet_p_values(neighbours: np.ndarray, batches: np.ndarray) -> np.ndarray:
     return chdtrc(count - 1, statistic)
 
 
-def _batches(evaluation: Evaluation) -> np.ndarray:
-    codes, names = codes_of(evaluation.column(evaluation.batch))
+def _batches(evaluation: Evaluation, split: str | None = None) -> np.ndarray:
+    codes, names = codes_of(evaluation.column(evaluation.batch)[evaluation.rows(split)])
     if len(names) < 2:
-        raise NotApplicable(f"there is one batch only ({names[0]}); nothing to mix")
+        where = f" in the {split} split" if split else ""
+        raise NotApplicable(f"there is one batch only{where} ({names[0]}); nothing to mix")
     return codes
 
 
-def _score(evaluation: Evaluation, p: np.ndarray, alpha: float) -> Score:
+def _score(evaluation: Evaluation, p: np.ndarray, alpha: float, split: str | None = None) -> Score:
     """Return the accepted share; wells of a plate are resampled together when there are several plates."""
-    plates = evaluation.column("Metadata_Plate")
+    plates = evaluation.column("Metadata_Plate")[evaluation.rows(split)]
     several = len(np.unique(plates.astype(str))) > 1
     return mean_score((p >= alpha).astype(float), evaluation.seed, groups=plates if several else None)
 
 
-def kbet(evaluation: Evaluation, fraction: float = 0.005, alpha: float = 0.05) -> Score:
+def kbet(
+    evaluation: Evaluation,
+    fraction: float = 0.005,
+    alpha: float = 0.05,
+    split: str | None = None,
+    at_least: int = 2,
+) -> Score:
     """k-BET acceptance rate as CDCL's appendix E.1 defines it.
 
-    Neighbours are ``int(fraction N)``, at least 2, the well itself excluded. The paper does not state the
-    distance: Euclidean on the features is used. The authors' code counts one neighbour fewer than it expects; this
-    does not.
+    Neighbours are ``int(fraction N)``, at least ``at_least``, the well itself excluded. The paper does not state
+    the distance: Euclidean on the features is used. The authors' code counts one neighbour fewer than it expects;
+    this does not.
+
+    Parameters
+    ----------
+    evaluation
+        Needs the neighbours, within the split if one is named, and two batches there.
+    fraction
+        Neighbours as a share of the wells.
+    alpha
+        Level of the test.
+    split
+        ``train``, ``val`` or ``test`` (CDCL's Table 4): the wells of that split stand for all, as neighbours and
+        in the global frequencies; None for all wells.
+    at_least
+        Least number of neighbours. Few neighbours cannot contradict the frequencies: of two equal batches, less
+        than four neighbours are accepted wherever they lie (the statistic is at most their number).
     """
-    batches = _batches(evaluation)
-    graph = evaluation.graph("euclidean", fraction_of(fraction, len(batches)))
-    return _score(evaluation, kbet_p_values(graph.indices, batches), alpha)
+    batches = _batches(evaluation, split)
+    graph = evaluation.graph("euclidean", fraction_of(fraction, len(batches), at_least), split)
+    return _score(evaluation, kbet_p_values(graph.indices, batches), alpha, split)
 
 
 def kbet_scib(evaluation: Evaluation, k: int = 50, alpha: float = 0.05) -> Score:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from morphobench.files import atomic_path
 from morphobench.profiles import Profiles
 
 SPACES = ("euclidean", "cosine")
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -41,50 +43,78 @@ class Neighbours:
     euclidean, cosine
         The graph in each space, or None where no metric asked for it.
     digest
-        Digest of the features, so that a graph is never used with other profiles.
+        Digest of the features, and of the splits where there are graphs within them, so that a graph is never used
+        with other profiles.
+    parts
+        Graphs within one split, by split and space: rows and indices count the rows of the split alone, in the
+        file's order.
     """
 
     euclidean: Graph | None
     cosine: Graph | None
     digest: str
+    parts: Mapping[tuple[str, str], Graph] = field(default_factory=dict)
 
-    def first(self, space: str, k: int) -> Graph:
-        """Return the ``k`` nearest in ``space``; DataError if the graph holds fewer."""
-        graph = getattr(self, space)
+    def first(self, space: str, k: int, split: str | None = None) -> Graph:
+        """Return the ``k`` nearest in ``space``, or within a ``split``; DataError if the graph holds fewer."""
+        graph = getattr(self, space) if split is None else self.parts.get((split, space))
         held = 0 if graph is None else graph.indices.shape[1]
         if held < k:
-            raise DataError(
-                f"the neighbour graph holds {held} {space} neighbours of each row, expected at least {k}"
-            )
+            what = f"{space} neighbours of each row" + (f" of the {split} split" if split else "")
+            raise DataError(f"the neighbour graph holds {held} {what}, expected at least {k}")
         return Graph(graph.indices[:, :k], graph.distances[:, :k])
 
 
-def features_digest(features: np.ndarray) -> str:
-    """Return a SHA-256 over shape and float32 content of a feature matrix."""
+def features_digest(features: np.ndarray, split: np.ndarray | None = None) -> str:
+    """Return a SHA-256 over shape and float32 content of a feature matrix, and over the rows' splits if given."""
     features = np.ascontiguousarray(features, dtype=np.float32)
     digest = hashlib.sha256(str(features.shape).encode())
     digest.update(features.data)
+    if split is not None:
+        digest.update("\n".join(map(str, split)).encode())
     return digest.hexdigest()
 
 
-def required_neighbours(specs: list[dict], n: int) -> dict[str, int]:
-    """Return, per space, how many neighbours of each of ``n`` rows the metrics in ``specs`` need.
+def required_neighbours(
+    specs: list[dict], n: int, split: np.ndarray | None = None
+) -> dict[str | tuple[str, str], int]:
+    """Return how many neighbours of each row the metrics in ``specs`` need.
 
-    A spec asks by ``neighbours: {space, k}`` or ``{space, fraction}`` (of the number of rows, at least 2); no more
-    than ``n - 1`` are returned, and a metric that needs more finds itself not applicable.
+    Parameters
+    ----------
+    specs
+        A spec asks by ``neighbours: {space, k}`` or ``{space, fraction}`` (of the number of rows, at least
+        ``at_least``, by default 2); with ``split: test`` the rows of that split stand for all.
+    n
+        Number of rows.
+    split
+        (N,) what each row may be used for; not needed where no spec names a split.
+
+    Returns
+    -------
+    dict
+        By space, or by ``(split, space)``; no more than one less than the rows there are, and a metric that needs
+        more finds itself not applicable. A split of less than two rows is absent.
     """
-    wanted: dict[str, int] = {}
+    wanted: dict[str | tuple[str, str], int] = {}
     for spec in specs:
         ask = spec.get("neighbours")
-        if ask and n > 1:
-            k = ask["k"] if "k" in ask else fraction_of(ask["fraction"], n)
-            wanted[ask["space"]] = max(wanted.get(ask["space"], 1), min(k, n - 1))
+        if not ask:
+            continue
+        part = ask.get("split")
+        if part is not None and split is None:
+            raise ValueError(f"metric {spec.get('id')} needs neighbours within a split, expected the rows' splits")
+        rows = n if part is None else int((split == part).sum())
+        if rows > 1:
+            k = ask["k"] if "k" in ask else fraction_of(ask["fraction"], rows, ask.get("at_least", 2))
+            key = ask["space"] if part is None else (part, ask["space"])
+            wanted[key] = max(wanted.get(key, 1), min(k, rows - 1))
     return wanted
 
 
-def fraction_of(fraction: float, n: int) -> int:
+def fraction_of(fraction: float, n: int, at_least: int = 2) -> int:
     """Return ``int(fraction * n)``, at least 2: a chi-square test of one neighbour has nothing to compare."""
-    return max(2, int(fraction * n))
+    return max(at_least, int(fraction * n))
 
 
 def _block_candidates(block: np.ndarray, data: np.ndarray, square: np.ndarray, start: int, k: int):
@@ -150,21 +180,38 @@ def nearest(features: np.ndarray, k: int, space: str = "euclidean", block_mb: fl
     return Graph(indices, distances)
 
 
-def compute_neighbours(features: np.ndarray, required: dict[str, int], block_mb: float = 128) -> Neighbours:
-    """Return the graphs that ``required`` (see :func:`required_neighbours`) names."""
-    graphs = {space: nearest(features, k, space, block_mb) for space, k in required.items()}
-    return Neighbours(graphs.get("euclidean"), graphs.get("cosine"), features_digest(features))
+def compute_neighbours(
+    features: np.ndarray,
+    required: Mapping[str | tuple[str, str], int],
+    block_mb: float = 128,
+    split: np.ndarray | None = None,
+) -> Neighbours:
+    """Return the graphs that ``required`` names, with the same ``split``: see :func:`required_neighbours`."""
+    graphs: dict[str, Graph] = {}
+    parts: dict[tuple[str, str], Graph] = {}
+    for key, k in required.items():
+        if isinstance(key, str):
+            graphs[key] = nearest(features, k, key, block_mb)
+        else:
+            parts[key] = nearest(features[split == key[0]], k, key[1], block_mb)
+    digest = features_digest(features, split if parts else None)
+    return Neighbours(graphs.get("euclidean"), graphs.get("cosine"), digest, parts)
 
 
 def save_neighbours(neighbours: Neighbours, path: str | Path) -> None:
     """Write the graphs to an npz file, atomically."""
+    named = {space: getattr(neighbours, space) for space in SPACES}
+    named |= {_name(split, space): graph for (split, space), graph in neighbours.parts.items()}
     arrays = {"digest": np.array(neighbours.digest)}
-    for space in SPACES:
-        graph = getattr(neighbours, space)
+    for name, graph in named.items():
         if graph is not None:
-            arrays[f"{space}_indices"], arrays[f"{space}_distances"] = graph.indices, graph.distances
+            arrays[f"{name}_indices"], arrays[f"{name}_distances"] = graph.indices, graph.distances
     with atomic_path(path) as part, open(part, "wb") as stream:
         np.savez(stream, **arrays)
+
+
+def _name(split: str, space: str) -> str:
+    return f"{split}_{space}"
 
 
 def load_neighbours(path: str | Path, profiles: Profiles) -> Neighbours:
@@ -173,23 +220,27 @@ def load_neighbours(path: str | Path, profiles: Profiles) -> Neighbours:
     Raises
     ------
     DataError
-        If the file is missing, damaged, or was computed from other features.
+        If the file is missing, damaged, or was computed from other features or another split.
     """
+    names = {space: space for space in SPACES}
+    names |= {(split, space): _name(split, space) for split in SPLITS for space in SPACES}
     try:
         with np.load(path) as arrays:
             graphs = {
-                space: Graph(arrays[f"{space}_indices"], arrays[f"{space}_distances"])
-                for space in SPACES
-                if f"{space}_indices" in arrays
+                key: Graph(arrays[f"{name}_indices"], arrays[f"{name}_distances"])
+                for key, name in names.items()
+                if f"{name}_indices" in arrays
             }
             digest = str(arrays["digest"])
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; expected a neighbour graph (npz)") from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a readable neighbour graph; expected an npz file of ours") from error
-    if digest != features_digest(profiles.features):
+    parts = {key: graph for key, graph in graphs.items() if isinstance(key, tuple)}
+    # Graphs within splits belong to the splits as much as to the features.
+    if digest != features_digest(profiles.features, profiles.column("Metadata_Split") if parts else None):
         raise DataError(
-            f"{path}: the neighbour graph was computed from other features than these profiles "
-            f"({len(profiles)} rows x {len(profiles.names)}); expected one of the same file"
+            f"{path}: the neighbour graph was computed from other features{' or splits' if parts else ''} than "
+            f"these profiles ({len(profiles)} rows x {len(profiles.names)}); expected one of the same file"
         )
-    return Neighbours(graphs.get("euclidean"), graphs.get("cosine"), digest)
+    return Neighbours(graphs.get("euclidean"), graphs.get("cosine"), digest, parts)

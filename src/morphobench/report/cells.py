@@ -54,10 +54,11 @@ class Cell:
         return self.metric.partition("@")[0]
 
 
-def expand_columns(block: Mapping[str, Any]) -> list[dict[str, str]]:
+def expand_columns(block: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a block's columns with every list ``at`` written out, settings kept together in their first order.
 
-    Each is ``{"setting", "column", "metric"}``; ``{at}`` in them is filled in, ``{row_at}`` is left for the row.
+    Each is ``{"setting", "column", "metric", "correction"}``; ``{at}`` in the first three is filled in,
+    ``{row_at}`` is left for the row; ``correction`` is None where the column leaves it to the row.
     """
     columns = []
     for column in block["columns"]:
@@ -65,7 +66,7 @@ def expand_columns(block: Mapping[str, Any]) -> list[dict[str, str]]:
             filled = {k: str(column[k]) for k in ("setting", "column", "metric")}
             if at is not None:
                 filled = {k: v.replace("{at}", str(at)) for k, v in filled.items()}
-            columns.append(filled)
+            columns.append({**filled, "correction": column.get("correction")})
     order = {s: i for i, s in enumerate(dict.fromkeys(c["setting"] for c in columns))}
     return sorted(columns, key=lambda c: order[c["setting"]])
 
@@ -76,7 +77,8 @@ def expand_cells(spec: Mapping[str, Any]) -> list[Cell]:
     Raises
     ------
     SpecError
-        If two cells have the same row, setting and column, or a column asks for a row's ``at`` that is missing.
+        If two cells have the same row, setting and column, a column asks for a row's ``at`` that is missing, or a
+        row names no method for a setting.
     """
     cells: list[Cell] = []
     for block in spec["blocks"]:
@@ -95,7 +97,7 @@ def expand_cells(spec: Mapping[str, Any]) -> list[Cell]:
 
 
 def _cell(
-    spec: Mapping[str, Any], block: Mapping[str, Any], row: Mapping[str, Any], column: Mapping[str, str]
+    spec: Mapping[str, Any], block: Mapping[str, Any], row: Mapping[str, Any], column: Mapping[str, Any]
 ) -> Cell:
     metric = column["metric"]
     if "{row_at}" in metric:
@@ -111,13 +113,22 @@ def _cell(
         setting=column["setting"],
         column=column["column"],
         metric=metric,
-        methods=tuple(row["difference"]) if "difference" in row else (row["method"],),
-        correction=row.get("correction", "none"),
+        methods=_methods(spec, row, column["setting"]),
+        correction=column["correction"] or row.get("correction", "none"),
         control=bool(row.get("control", False)),
         published=(published["file"], published["table"], row.get("published_row", row["row"]))
         if published
         else None,
     )
+
+
+def _methods(spec: Mapping[str, Any], row: Mapping[str, Any], setting: str) -> tuple[str, ...]:
+    if "difference" in row:
+        return tuple(row["difference"])
+    method = row.get("methods", {}).get(setting, row.get("method"))
+    if method is None:
+        raise SpecError(f"table {spec['id']}: row {row['row']!r} names no method for setting {setting!r}")
+    return (method,)
 
 
 def metric_ids(spec: Mapping[str, Any]) -> list[str]:
@@ -131,16 +142,18 @@ def required_evaluations(
     method_specs: Mapping[str, Mapping[str, Any]],
     seeds: Iterable[int],
     folds: Iterable[int],
+    trainings: int = 1,
 ) -> list[Evaluation]:
     """Return the evaluations ``(method, correction, seed, fold)`` that a table is made of, each once.
 
-    A pair of method and correction that are both deterministic runs for the first seed only; every other pair
-    runs for every seed. All run for every fold.
+    A pair of method and correction runs only if a cell needs it: for the first seed if both are deterministic, for
+    the first ``trainings`` seeds in a table of several folds, whose spread is over folds, or if the method is
+    trained on images, else for every seed. All run for every fold.
 
     Raises
     ------
     SpecError
-        If a row names a method or correction without a spec.
+        If a row names a method or a row or column a correction without a spec.
     """
     seeds, folds = list(seeds), list(folds)
     needed: dict[Evaluation, None] = {}
@@ -149,7 +162,9 @@ def required_evaluations(
             for name in (method, cell.correction):
                 if name not in method_specs:
                     raise SpecError(f"table {spec['id']}: row {cell.row!r} names no method: {name!r}")
+            few = len(folds) > 1 or method_specs[method].get("input") == "images"
+            own = seeds[:trainings] if few else seeds
             fixed = all(method_specs[name]["deterministic"] for name in (method, cell.correction))
-            for seed in seeds[:1] if fixed else seeds:
+            for seed in own[:1] if fixed else own:
                 needed |= {(method, cell.correction, seed, fold): None for fold in folds}
     return list(needed)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from morphobench.jobs import failure_path
 from morphobench.report.cells import expand_cells
 from morphobench.report.figures_curves import draw_precision_recall
 from morphobench.report.figures_embeddings import Item, draw_embeddings
 from morphobench.report.figures_overview import draw_overview
+from morphobench.report.figures_rows import shown_profiles, shown_rows
 from morphobench.report.layout import scale_line
 from morphobench.report.scores import failure
 from morphobench.report.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def draw(plan: Mapping[str, Any], table: Table | None, published: str | Path) -> list[Path]:
@@ -33,9 +37,11 @@ def draw(plan: Mapping[str, Any], table: Table | None, published: str | Path) ->
     outputs = {name: Path(plan["folder"]) / f"{figure}.png" for name, figure in spec["outputs"].items()}
     footer = scale_line(plan["scale"], plan["dataset"]["source"])
     if spec["kind"] == "embeddings":
-        draw_embeddings(
-            embedding_items(plan), spec["panels"], outputs, spec["seed"], spec["colour_by"], footer=footer
-        )
+        shown = {name: shown_rows(panel, plan["spec"]) for name, panel in spec["panels"].items()}
+        if "split" in spec:
+            folds = sorted({e["fold"] for e in plan["evaluations"]})[:1]
+            footer = f"The {spec['split']} split of fold {folds[0] if folds else 0}. {footer}"
+        draw_embeddings(embedding_items(plan), spec["panels"], shown, outputs, spec, footer)
         return list(outputs.values())
     (output,) = outputs.values()
     if spec["kind"] == "precision_recall":
@@ -60,32 +66,64 @@ def draw_screen(plan: Mapping[str, Any]) -> list[Path]:
 
     spec = plan["figure"]
     outputs = {name: Path(plan["folder"]) / f"{figure}.png" for name, figure in spec["outputs"].items()}
-    footer = scale_line(plan["scale"], plan["dataset"]["source"])
+    words = {
+        "title": spec["title"] if "montage" in spec else plan["dataset"]["label"],
+        "subtitle": scale_line(plan["scale"], plan["dataset"]["source"]),
+    }
     store = ImageStore(plan["store"])
-    for name, draw_one in (("montage", draw_montage), ("plates", draw_plates)):
-        if name in outputs:
-            draw_one(store, plan["images"], outputs[name], title=plan["dataset"]["label"], subtitle=footer)
+    if "montage" in outputs:
+        choice = montage_choice(store.samples, plan["images"], spec["montage"]) if "montage" in spec else {}
+        draw_montage(store, plan["images"], outputs["montage"], **words, **choice)
+    if "plates" in outputs:
+        draw_plates(store, plan["images"], outputs["plates"], **words)
     return list(outputs.values())
 
 
-def embedding_items(plan: Mapping[str, Any]) -> list[Item]:
-    """Return the rows of the plan's table that are one method, with the profiles of the first evaluation.
+def montage_choice(
+    samples: pd.DataFrame, images: Mapping[str, Any], montage: Mapping[str, Any]
+) -> dict[str, list[str]]:
+    """Return the treatments and batches of a montage.
 
-    A row whose profiles are missing has the status and reason of its first failure, or ``not_run``.
+    Parameters
+    ----------
+    samples
+        Those of the image store.
+    images
+        ``images`` of the dataset's spec; ``montage`` names the columns of treatments and rows.
+    montage
+        ``treatments``, their names or how many: as many as possible of the chosen rows have them, spread over
+        their natural order, and controls are not among them; and ``rows``, names or how many, spread over all.
     """
-    items: dict[str, Item] = {}
-    shown = {row for panel in plan["figure"]["panels"].values() for row in panel.get("rows", [])}
-    for cell in expand_cells(plan["spec"]):
-        if cell.row in items or len(cell.methods) > 1 or (shown and cell.row not in shown):
-            continue
-        runs = [
-            e for e in plan["evaluations"] if (e["method"], e["correction"]) == (cell.methods[0], cell.correction)
+    from morphobench.images.folds import natural_key
+    from morphobench.images.views import choose_treatments, spread
+
+    columns = images.get("montage") or {}
+    label, row = columns.get("label", "Metadata_Perturbation"), columns.get("rows", "Metadata_Batch")
+    rows = montage["rows"]
+    if isinstance(rows, int):
+        rows = spread(sorted(samples[row].dropna().unique(), key=natural_key), rows)
+    treatments = montage["treatments"]
+    if isinstance(treatments, int):
+        treated = samples[
+            (samples["Metadata_Control"] == "trt") & samples[row].isin(rows) & (samples[label] != "")
         ]
+        treatments = choose_treatments(treated, label, row, treatments)
+    return {"treatments": treatments, "batches": rows}
+
+
+def embedding_items(plan: Mapping[str, Any]) -> dict[tuple[str, str], Item]:
+    """Return, by method and correction, the profiles of the first evaluation of everything that panels show.
+
+    Where profiles are missing there are the status and reason of the first failure, or ``not_run``.
+    """
+    items = {}
+    for key in shown_profiles(plan["figure"], plan["spec"]):
+        runs = [e for e in plan["evaluations"] if (e["method"], e["correction"]) == key]
         records = (failure_path(log) for e in runs[:1] for log in e["logs"])
         record = next((path for path in records if path.is_file()), None)
         if record is None and runs and Path(runs[0]["profiles"]).is_file():
-            items[cell.row] = Item(cell.row, runs[0]["profiles"], "ok", "")
+            items[key] = Item(runs[0]["profiles"], "ok", "")
             continue
         reading = failure(record)
-        items[cell.row] = Item(cell.row, None, reading.status, reading.reason)
-    return list(items.values())
+        items[key] = Item(None, reading.status, reading.reason)
+    return items

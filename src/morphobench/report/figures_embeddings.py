@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +12,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from morphobench.profiles import Profiles, read_profiles
+from morphobench.report.figures_rows import Shown
 from morphobench.report.figures_style import COLOURS, GREY, MARKERS, NEGATIVE, pyplot, save, status_panel
+from morphobench.report.figures_zoom import WINDOW_WORDS, draw_window, frame_window, zoom_legend, zoom_window
 
 MAX_POINTS = 5000
 MAX_COMPONENTS = 50
-MAX_LEGEND = 20
+FEWEST = 5
+# Eight colours by three markers.
+MAX_LEGEND = len(COLOURS) * len(MARKERS)
 AXES = {"pca": ("PC1", "PC2"), "tsne": ("t-SNE 1", "t-SNE 2"), "umap": ("UMAP 1", "UMAP 2")}
 
 
 class Item(NamedTuple):
-    """One column of panels: a row of a table and its profiles, or why there are none."""
+    """The profiles of a method under a correction, or why there are none."""
 
-    label: str
     profiles: str | Path | None
     status: str
     reason: str
@@ -85,11 +89,11 @@ def project(features: np.ndarray, projections: Sequence[str], seed: int) -> dict
 
 
 def draw_embeddings(
-    items: Sequence[Item],
+    items: Mapping[tuple[str, str], Item],
     panels: Mapping[str, Mapping[str, Any]],
+    shown: Mapping[str, Sequence[Shown]],
     outputs: Mapping[str, str | Path],
-    seed: int,
-    colour_by: Sequence[Mapping[str, str]],
+    spec: Mapping[str, Any],
     footer: str = "",
 ) -> None:
     """Draw every projection of a dataset in one go.
@@ -97,98 +101,144 @@ def draw_embeddings(
     Parameters
     ----------
     items
-        The table rows that have panels, each with profiles or with the status and reason of their absence.
+        By method and correction, the profiles or the status and reason of their absence.
     panels
-        By name: ``projection`` and optionally ``title``, ``rows`` (labels; default all items in their order) and
-        ``colour_by`` (metadata columns; default all). A row that is no item gets a status panel.
+        By name: ``projection`` and optionally ``title`` and ``colour_by`` (metadata columns; default all).
+    shown
+        By the same names, what the panels show; what is no item gets a status panel.
     outputs
         By the same names, the PNG files.
-    seed
-        Seed of the sample and of every projection.
-    colour_by
-        The colourings, one row of panels each: ``column`` and ``title``. A column that no profiles have is
-        left out.
+    spec
+        ``seed`` of the sample and of every projection; ``colour_by``, the colourings, one row of panels each
+        (``column`` and ``title``; a column that no profiles have is left out); optionally ``split``, the only rows
+        of profiles to show, and ``zoom`` (``column`` and ``title``), which adds a row of panels that show a dense
+        window of the first row's, see :func:`morphobench.report.figures_zoom.zoom_window`.
     footer
         A line under the figure, such as scale and source of the data.
     """
-    views: dict[str, View] = {}
-    problems = {item.label: (item.status, item.reason) for item in items}
-    for item in items:
-        if item.profiles is None:
+    views: dict[tuple[str, str], View] = {}
+    problems = {key: (item.status, item.reason) for key, item in items.items()}
+    for key, item in items.items():
+        wanted = [
+            panels[name]["projection"]
+            for name, each in shown.items()
+            if key in {(s.method, s.correction) for s in each}
+        ]
+        if item.profiles is None or not wanted:
             continue
-        shown = panels.values()
-        wanted = [p["projection"] for p in shown if item.label in p.get("rows", [item.label])]
-        profiles = read_profiles(item.profiles)
-        chosen = sample(profiles, seed)
-        if np.ptp(chosen.features, axis=0).max() == 0 or len(chosen) < 5:
-            problems[item.label] = ("collapsed", "all profiles are the same point")
-            continue
-        points = project(chosen.features, list(dict.fromkeys(wanted)), seed)
-        views[item.label] = View(chosen, len(profiles), points)
+        view = _view(read_profiles(item.profiles), wanted, spec)
+        if isinstance(view, View):
+            views[key] = view
+        else:
+            problems[key] = view
     for name, panel in panels.items():
-        labels = panel.get("rows", [item.label for item in items])
-        columns = panel.get("colour_by", [c["column"] for c in colour_by])
+        columns = panel.get("colour_by", [c["column"] for c in spec["colour_by"]])
         present = [
             c
-            for c in colour_by
+            for c in spec["colour_by"]
             if c["column"] in columns
             and (not views or any(c["column"] in v.profiles.metadata for v in views.values()))
         ]
-        _draw(name, panel, labels, views, problems, present, outputs[name], seed, footer)
+        figure = Panels(name, panel, tuple(shown[name]), views, problems, present, spec)
+        figure.draw(outputs[name], footer)
 
 
-def _draw(
-    name: str,
-    panel: Mapping[str, Any],
-    labels: Sequence[str],
-    views: Mapping[str, View],
-    problems: Mapping[str, tuple[str, str]],
-    colour_by: Sequence[Mapping[str, str]],
-    output: str | Path,
-    seed: int,
-    footer: str,
-) -> None:
-    projection = panel["projection"]
-    widths = [1.0 if label in views else 0.6 for label in labels]
-    with pyplot() as plt:
-        figure, grid = plt.subplots(
-            len(colour_by),
-            len(labels),
-            figsize=(2.3 * sum(widths) + 1.5, 2.4 * len(colour_by) + 0.5),
-            squeeze=False,
-            gridspec_kw={"width_ratios": widths, "wspace": 0.12, "hspace": 0.12},
-        )
-        for i, colouring in enumerate(colour_by):
-            scheme = Colours.of([v.profiles for v in views.values()], colouring["column"])
-            for axes, label in zip(grid[i], labels, strict=True):
-                if i == 0:
-                    axes.set_title(label, fontsize=10 if label in views else 8)
-                if label not in views:
-                    status_panel(axes, *problems.get(label, ("not_run", "no method for this row yet")))
-                    continue
-                _scatter(axes, views[label], projection, colouring["column"], scheme)
-                if i == len(colour_by) - 1:
-                    axes.set_xlabel(AXES[projection][0])
-            grid[i, 0].set_ylabel(f"{colouring['title']}\n{AXES[projection][1]}")
-            _legend(grid[i, -1], scheme)
+def _view(profiles: Profiles, projections: Sequence[str], spec: Mapping[str, Any]) -> View | tuple[str, str]:
+    """Return what is to be seen of profiles, or status and reason why there is nothing."""
+    if "split" in spec:
+        profiles = profiles.rows(profiles.metadata["Metadata_Split"].to_numpy() == spec["split"])
+    if len(profiles) < FEWEST:
+        where = f" in the {spec['split']} split" if "split" in spec else ""
+        return "not_applicable", f"{len(profiles)} profiles{where}, too few for a picture"
+    chosen = sample(profiles, spec["seed"])
+    if np.ptp(chosen.features, axis=0).max() == 0:
+        return "collapsed", "all profiles are the same point"
+    return View(chosen, len(profiles), project(chosen.features, list(dict.fromkeys(projections)), spec["seed"]))
+
+
+@dataclass(frozen=True)
+class Panels:
+    """One picture: columns of methods, and in each band (correction) rows of colourings and of windows."""
+
+    name: str
+    panel: Mapping[str, Any]
+    shown: tuple[Shown, ...]
+    views: Mapping[tuple[str, str], View]
+    problems: Mapping[tuple[str, str], tuple[str, str]]
+    colour_by: Sequence[Mapping[str, str]]
+    spec: Mapping[str, Any]
+
+    def draw(self, output: str | Path, footer: str) -> None:
+        """Draw and write the picture."""
+        labels = list(dict.fromkeys(s.label for s in self.shown))
+        bands = list(dict.fromkeys(s.band for s in self.shown))
+        cells = {(s.label, s.band): s for s in self.shown}
+        seen = {s.label for s in self.shown if self._view(s)}
+        widths = [1.0 if label in seen else 0.6 for label in labels]
+        lines = [*self.colour_by, *([self.spec["zoom"]] if "zoom" in self.spec else [])]
+        with pyplot() as plt:
+            figure, grid = plt.subplots(
+                len(bands) * len(lines),
+                len(labels),
+                figsize=(2.3 * sum(widths) + 1.5, 2.4 * len(bands) * len(lines) + 0.5),
+                squeeze=False,
+                gridspec_kw={"width_ratios": widths, "wspace": 0.12, "hspace": 0.12},
+            )
+            for i, (band, line) in enumerate((b, line) for b in bands for line in lines):
+                windowed = "zoom" in self.spec and i % len(lines) == len(lines) - 1
+                scheme = Colours.of([v.profiles for v in self.views.values()], line["column"])
+                for axes, label in zip(grid[i], labels, strict=True):
+                    cell = cells[label, band]
+                    if i == 0:
+                        axes.set_title(label, fontsize=10 if label in seen else 8)
+                    self._cell(axes, cell, line["column"], scheme, windowed, first=i % len(lines) == 0)
+                    if i == len(grid) - 1 and label in seen:
+                        axes.set_xlabel(AXES[self.panel["projection"]][0])
+                head = "\n".join(t for t in (band, line["title"], AXES[self.panel["projection"]][1]) if t)
+                grid[i, 0].set_ylabel(head)
+                (zoom_legend if windowed else _legend)(grid[i, -1], scheme)
+            self._words(figure, grid, footer)
+            save(figure, output)
+
+    def _view(self, cell: Shown) -> View | None:
+        return self.views.get((cell.method, cell.correction))
+
+    def _cell(self, axes: Any, cell: Shown, column: str, scheme: Colours, windowed: bool, first: bool) -> None:
+        view, projection = self._view(cell), self.panel["projection"]
+        if view is None:
+            unknown = ("not_run", "no method for this row yet")
+            status_panel(axes, *self.problems.get((cell.method, cell.correction), unknown))
+            return
+        if windowed or (first and "zoom" in self.spec):
+            zoom_column = self.spec["zoom"]["column"]
+            if zoom_column in view.profiles.metadata:
+                values = categories(view.profiles, zoom_column)
+                window = zoom_window(view.points[projection], values)
+                if windowed:
+                    draw_window(axes, view.points[projection], values, window)
+                    return
+                frame_window(axes, window)
+        _scatter(axes, view, projection, column, scheme)
+
+    def _words(self, figure: Any, grid: np.ndarray, footer: str) -> None:
         inch = 1 / figure.get_figheight()
         top, bottom = grid[0, 0].get_position().y1, grid[-1, 0].get_position().y0
-        title = panel.get("title", name)
+        title = self.panel.get("title", self.name)
         figure.text(0.5, top + 0.35 * inch, title, ha="center", va="bottom", fontsize=11, weight="bold")
-        facts = _facts(views, labels, projection, seed, footer)
-        figure.text(0.5, bottom - 0.35 * inch, facts, ha="center", va="top", fontsize=8)
-        save(figure, output)
+        facts = textwrap.wrap(self._facts(footer), max(60, int(17 * figure.get_figwidth())))
+        figure.text(0.5, bottom - 0.35 * inch, "\n".join(facts), ha="center", va="top", fontsize=8)
 
-
-def _facts(views: Mapping[str, View], labels: Sequence[str], projection: str, seed: int, footer: str) -> str:
-    shown = [views[label] for label in labels if label in views]
-    if not shown:
-        return footer
-    counts = dict.fromkeys(f"{len(v.profiles):,} of {v.total:,}" for v in shown)
-    text = f"{' or '.join(counts)} profiles a panel, seed {seed}"
-    if projection != "pca" and any(len(v.profiles.names) > MAX_COMPONENTS for v in shown):
-        text += f", on {MAX_COMPONENTS} principal components where there are more features"
-    return f"{text}. {footer}"
+    def _facts(self, footer: str) -> str:
+        shown = [view for view in map(self._view, self.shown) if view]
+        if not shown:
+            return footer
+        counts = dict.fromkeys(f"{len(v.profiles):,} of {v.total:,}" for v in shown)
+        text = f"{' or '.join(counts)} profiles a panel, seed {self.spec['seed']}"
+        if self.panel["projection"] != "pca" and any(len(v.profiles.names) > MAX_COMPONENTS for v in shown):
+            text += f", on {MAX_COMPONENTS} principal components where there are more features"
+        if "zoom" in self.spec:
+            text += f"; framed and enlarged below: {WINDOW_WORDS}"
+        return f"{text}. {footer}"
 
 
 @dataclass(frozen=True)
@@ -201,7 +251,7 @@ class Colours:
 
     @classmethod
     def of(cls, profiles: Sequence[Profiles], column: str) -> Colours:
-        """Give every category a colour: eight by three markers up to 20, else a cycling ramp without red."""
+        """Give every category a colour: eight by three markers up to 24, else a cycling ramp without red."""
         import matplotlib as mpl
 
         found: set[str] = set()
@@ -237,7 +287,9 @@ def _scatter(axes: Any, view: View, projection: str, column: str, scheme: Colour
     if column not in view.profiles.metadata:
         status_panel(axes, "not_applicable", f"no {column}")
         return
-    xy, values = view.points[projection], categories(view.profiles, column)
+    # In the order of the file the last batch would hide the others where they mix.
+    order = np.random.default_rng(0).permutation(len(view.profiles))
+    xy, values = view.points[projection][order], categories(view.profiles, column)[order]
     size = float(np.clip(6000 / len(xy), 2, 12))
     negative = values == ""
     axes.scatter(*xy[negative].T, s=size * 0.8, c=NEGATIVE, alpha=0.6, linewidths=0, rasterized=True)
@@ -261,6 +313,6 @@ def _legend(axes: Any, scheme: Colours) -> None:
         handles.append(handle("#3B528B", "o", f"{len(scheme.marks)} others,\neach its own shade"))
     else:
         handles += [handle(c, m, name) for name, (c, m) in scheme.marks.items()]
-    columns = 1 if len(handles) <= 14 else 2
+    columns = 1 if len(handles) <= 12 else 2
     place = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5), "frameon": False, "ncols": columns}
     axes.legend(handles=handles, labelspacing=0.3, handletextpad=0.2, fontsize=7.5, **place)

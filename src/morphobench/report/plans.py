@@ -16,9 +16,12 @@ from morphobench.files import write_json
 from morphobench.jobs import failure_path
 from morphobench.metrics.scores import partial_path
 from morphobench.report.cells import expand_cells
+from morphobench.report.claims_page import make_claims
 from morphobench.report.figures import draw, draw_screen
+from morphobench.report.figures_folds import draw_folds
 from morphobench.report.layout import table_view
 from morphobench.report.render import write_table
+from morphobench.report.scores import ScoreStore
 from morphobench.report.table import build_table
 
 
@@ -51,9 +54,18 @@ def _in_order(outputs: list[Path]) -> bool:
     return times == sorted(times)
 
 
+def _score_store(plan: Mapping[str, Any]) -> ScoreStore:
+    return ScoreStore(score_files(plan), {_key(e): e["logs"][-1] for e in plan["evaluations"]})
+
+
+def evaluations(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the evaluations of a plan; of a plan of claims those of its tables."""
+    return [e for part in plan.get("tables", [plan]) for e in part["evaluations"]]
+
+
 def record_lost_jobs(plan: Mapping[str, Any]) -> None:
     """Leave a failure record for every job that was stopped before it could say why (killed, machine lost)."""
-    for evaluation in plan["evaluations"]:
+    for evaluation in evaluations(plan):
         for log in map(Path, evaluation["logs"]):
             if log.is_file() and not failure_path(log).is_file():
                 lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -68,12 +80,15 @@ def render(plan: Mapping[str, Any], published: str | Path) -> list[Path]:
     Parameters
     ----------
     plan
-        From :meth:`morphobench.specs.plan.Plan.table_plan` or ``figure_plan``.
+        From :meth:`morphobench.specs.plan.Plan.table_plan` or ``figure_plan``; or for claims ``kind``, ``claims``
+        (path of the claims), ``tables`` (plans of tables), ``scale`` and ``folder``.
     published
         Folder of the published numbers.
     """
     if plan["kind"] == "screen":
         return draw_screen(plan)
+    if plan["kind"] == "claims":
+        return make_claims(plan, [(table, _score_store(table)) for table in plan["tables"]], published)
     logs = {_key(evaluation): evaluation["logs"][-1] for evaluation in plan["evaluations"]}
     table = build_table(
         plan["spec"], expand_cells(plan["spec"]), score_files(plan), published, plan["metrics"], logs
@@ -81,6 +96,8 @@ def render(plan: Mapping[str, Any], published: str | Path) -> list[Path]:
     if plan["kind"] == "table":
         view = table_view(plan["spec"], table, published, plan["scale"], plan["dataset"]["source"])
         return write_table(table, view, plan["folder"])
+    if plan["kind"] == "folds":
+        return draw_folds(plan, table.cells, _score_store(plan))
     return draw(plan, table, published)
 
 
@@ -90,13 +107,13 @@ def main(published: str) -> None:
     partial = False
     for plan in json.load(sys.stdin):
         record_lost_jobs(plan)
-        files = score_files(plan)
-        if all(path is not None and path.name == "scores.csv" for path in files.values()):
+        files = [path for part in plan.get("tables", [plan]) for path in score_files(part).values()]
+        if all(path is not None and path.name == "scores.csv" for path in files):
             continue
         partial = True
         for path in render(plan, published):
             print(f"partial: {path}", file=sys.stderr)
-        for log in (log for evaluation in plan["evaluations"] for log in evaluation["logs"]):
+        for log in (log for evaluation in evaluations(plan) for log in evaluation["logs"]):
             if failure_path(log).is_file():
                 record = json.loads(failure_path(log).read_text())
                 failed[record["log"]] = f"{record['status']}: {record['reason']}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,38 @@ class Published:
     def digits(self) -> int:
         """Digits after the decimal point."""
         return len(self.text.partition(".")[2])
+
+
+# By the unit of a metric and the unit in which a paper prints it: what to multiply by.
+_CONVERSIONS = {("fraction", "percent"): 100.0}
+
+
+def unit_factor(metric: str, published: str) -> float | None:
+    """Return what turns a number in the metric's unit into the published unit; None if nothing does."""
+    return 1.0 if metric == published else _CONVERSIONS.get((metric, published))
+
+
+def published_unit(numbers: Mapping[Key, Published], setting: str, column: str, unit: str) -> str:
+    """Return the unit in which a column is shown.
+
+    Parameters
+    ----------
+    numbers
+        What :func:`read_published` found.
+    setting, column
+        The column.
+    unit
+        The unit of its metric.
+
+    Returns
+    -------
+    str
+        That of the published column; without one the metric's, but percent for a fraction beside percents.
+    """
+    own = next((p.unit for k, p in numbers.items() if k[1:] == (setting, column)), None)
+    if own is not None:
+        return own
+    return next((p.unit for p in numbers.values() if (unit, p.unit) in _CONVERSIONS), unit)
 
 
 Key = tuple[str, str, str]

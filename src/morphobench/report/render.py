@@ -134,7 +134,8 @@ def sort_key(cell: CellView) -> str:
     return f"{cell.value:.10g}" if math.isfinite(cell.value) else ""
 
 
-def _environment(kind: str) -> jinja2.Environment:
+def environment(kind: str) -> jinja2.Environment:
+    """Return what renders templates of one kind: ``md``, ``html`` or ``tex``."""
     loader = jinja2.PackageLoader("morphobench.report", "templates")
     common = {
         "loader": loader,
@@ -165,7 +166,7 @@ def render_table(view: TableView, kind: str) -> str:
     kind
         ``md``, ``html`` (one self-contained page) or ``tex`` (a document that compiles).
     """
-    return _environment(kind).get_template(f"table.{kind}.j2").render(table=view)
+    return environment(kind).get_template(f"table.{kind}.j2").render(table=view)
 
 
 def write_table(table: Table, view: TableView, folder: str | Path) -> list[Path]:

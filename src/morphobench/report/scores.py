@@ -33,6 +33,8 @@ class Reading:
         Number of units the value is over.
     draws
         The value on each resample or split, NaN where undefined; empty where the evaluation kept none.
+    fold
+        The fold of the evaluation.
     """
 
     value: float = math.nan
@@ -43,6 +45,7 @@ class Reading:
     log: str = ""
     n: int = 0
     draws: tuple[float, ...] = field(default=(), repr=False)
+    fold: int = 0
 
 
 def worst(readings: Iterable[Reading]) -> Reading:

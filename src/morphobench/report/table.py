@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from morphobench.report.cells import Cell, Evaluation
-from morphobench.report.published import Published, read_published
+from morphobench.report.published import Published, published_unit, read_published, unit_factor
 from morphobench.report.scores import Reading, ScoreStore, worst
 
 TABLE_COLUMNS = [
@@ -80,11 +81,14 @@ def build_table(
     Returns
     -------
     Table
-        A cell over several seeds and folds has the mean, the standard deviation with n - 1 (empty for one), and
-        as interval the mean of the evaluations' bounds: the interval says how far one evaluation's value may be
-        off because of its sample, the standard deviation how much seeds and folds differ. A cell with one
-        evaluation has that one's interval. A cell's status is the worst of its evaluations; where some are ok
-        and some not, the mean is that of the ``measured_n`` that are ok, and the status says that it is partial.
+        A cell over several folds has the mean of the folds' means over seeds, and as standard deviation (n - 1)
+        the spread of these means, as papers give it over folds; a cell of one fold has mean and standard deviation
+        over seeds; a cell of one evaluation has no standard deviation. The interval is the mean of the
+        evaluations' bounds: it says how far one evaluation's value may be off because of its sample, not how well
+        the mean over folds is known, for which folds that share training data leave no sound estimate. A cell's
+        status is the worst of its evaluations; where some are ok and some not, the mean is that of the
+        ``measured_n`` that are ok, and the status says that it is partial. Fractions whose published unit is
+        percent are in percent, and so are the fractions beside them that the paper does not have.
 
     Notes
     -----
@@ -106,7 +110,7 @@ def build_table(
             numbers = published[source]
         readings = cell_readings(cell, store)
         name = {"table": spec["id"], "row": cell.row, "setting": cell.setting, "column": cell.column}
-        rows.append({**name, **_measured(cell, readings), **_published(cell, numbers, metric_specs)})
+        rows.append({**name, "metric": cell.metric, **_numbers(cell, readings, numbers, metric_specs)})
         bad = worst(readings)
         reason = _reason(readings, bad.status)
         if bad.status != "ok" or reason:
@@ -124,7 +128,10 @@ def cell_readings(cell: Cell, store: ScoreStore) -> list[Reading]:
         return [Reading(reason=f"no evaluation of {missing} under {cell.correction} was asked for")]
     if len(runs) == 1:
         (method,) = cell.methods
-        return [store.reading((method, cell.correction, *run), cell.metric) for run in runs[0]]
+        return [
+            replace(store.reading((method, cell.correction, seed, fold), cell.metric), fold=fold)
+            for seed, fold in runs[0]
+        ]
     readings = []
     for fold in dict.fromkeys(f for found in runs for _, f in found):
         seeds = [[s for s, f in found if f == fold] for found in runs]
@@ -136,11 +143,11 @@ def cell_readings(cell: Cell, store: ScoreStore) -> list[Reading]:
                 else Reading(reason=f"no evaluation of {m} for seed {seed} and fold {fold} to pair with")
                 for m, s, o in zip(cell.methods, seeds, own, strict=True)
             ]
-            readings.append(_difference(*pair, same_seed=own[0] == own[1]))
+            readings.append(replace(difference(*pair, same_seed=own[0] == own[1]), fold=fold))
     return readings
 
 
-def _difference(first: Reading, second: Reading, same_seed: bool) -> Reading:
+def difference(first: Reading, second: Reading, same_seed: bool) -> Reading:
     """Return the first reading minus the second; the worse of the two unless both are ok.
 
     The interval has the percentiles 2.5 and 97.5 of the paired differences of the draws, if the evaluations have
@@ -163,13 +170,31 @@ def _difference(first: Reading, second: Reading, same_seed: bool) -> Reading:
     return Reading(value, value - below, value + above, "ok", reason)
 
 
-def _measured(cell: Cell, readings: list[Reading]) -> dict[str, Any]:
+def _numbers(
+    cell: Cell,
+    readings: list[Reading],
+    numbers: Mapping[tuple[str, str, str], Published],
+    metric_specs: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return the measured and the published numbers of a cell in one unit."""
+    published = _published(cell, numbers, metric_specs)
+    # Units that do not fit are refused where specs are checked; those of a difference have a name of their own.
+    factor = unit_factor(metric_specs[cell.metric_id]["unit"], published["unit"]) or 1.0
+    measured = _measured(readings)
+    for key in ("measured_mean", "measured_std", "ci_low", "ci_high"):
+        measured[key] *= factor
+    return {**measured, **published}
+
+
+def _measured(readings: list[Reading]) -> dict[str, Any]:
     good = [r for r in readings if r.status == "ok"]
+    folds = dict.fromkeys(r.fold for r in good)
     values = np.array([r.value for r in good])
+    if len(folds) > 1:
+        values = np.array([np.mean([r.value for r in good if r.fold == fold]) for fold in folds])
     return {
-        "metric": cell.metric,
         "measured_mean": values.mean() if good else np.nan,
-        "measured_std": values.std(ddof=1) if len(good) > 1 else np.nan,
+        "measured_std": values.std(ddof=1) if len(values) > 1 else np.nan,
         "measured_n": len(good),
         "ci_low": float(np.mean([r.low for r in good])) if good else np.nan,
         "ci_high": float(np.mean([r.high for r in good])) if good else np.nan,
@@ -185,12 +210,12 @@ def _published(
     metric = metric_specs[cell.metric_id]
     # A difference has no better side of its own; the sides of the metric are those of its terms.
     higher = None if len(cell.methods) > 1 else HIGHER[metric["direction"]]
-    found = {"published_mean": np.nan, "published_std": np.nan, "unit": metric["unit"], "higher_is_better": higher}
-    # Rows that the paper lacks still take the unit and the direction of the published column.
+    unit = published_unit(numbers, cell.setting, cell.column, metric["unit"])
+    found = {"published_mean": np.nan, "published_std": np.nan, "unit": unit, "higher_is_better": higher}
+    # Rows that the paper lacks still take the direction of the published column, as they take its unit.
     same = next((p for k, p in numbers.items() if k[1:] == (cell.setting, cell.column)), None)
     if same is not None:
-        better = int(same.higher_is_better) if same.higher_is_better else None
-        found |= {"unit": same.unit, "higher_is_better": better}
+        found["higher_is_better"] = int(same.higher_is_better) if same.higher_is_better else None
     own = numbers.get((cell.published[2], cell.setting, cell.column)) if cell.published else None
     if own is not None:
         found |= {"published_mean": own.mean, "published_std": np.nan if own.std is None else own.std}

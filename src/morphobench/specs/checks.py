@@ -10,11 +10,11 @@ from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
-from morphobench.errors import SpecError
-from morphobench.report.cells import expand_cells
+from morphobench.errors import SpecError, nearest
+from morphobench.report.cells import Cell, expand_cells, expand_columns
+from morphobench.report.published import read_published, unit_factor
 from morphobench.specs.digest import PACKAGE, accepted, defined_names, imported_modules, module_path, parsed
 from morphobench.specs.lines import Document, Keys
-from morphobench.specs.schema import nearest
 
 REPRESENTATIONS = ("representation", "control")
 # How alike two names must be for the one to be a misspelling of the other.
@@ -138,21 +138,21 @@ def check_table(document: Document, documents: Mapping[str, Any], published: Pat
     """Raise SpecError unless a table's rows, columns, data set and published numbers exist, each row once."""
     table = document.value
     check_reference(document, ("dataset",), table["dataset"], documents["datasets"], "dataset")
+    _check_folds(document, documents["datasets"][table["dataset"]].value)
     for b, block in enumerate(table["blocks"]):
         given = block["published"] if "published" in block else table.get("published")
         keys = ("blocks", b, "published") if "published" in block else ("published",)
         names = _published_names(document, keys, given, published)
-        evaluations: dict[tuple[str, str], str] = {}
+        for c, column in enumerate(block["columns"]):
+            where = ("blocks", b, "columns", c)
+            metric = column["metric"].partition("@")[0]
+            check_reference(document, (*where, "metric"), metric, documents["metrics"], "metric")
+            _check_spelling(document, (*where, "column"), column["column"], names["column"])
+            if "correction" in column:
+                _check_correction(document, where, column["correction"], documents["methods"])
         for r, row in enumerate(block["rows"]):
             where = ("blocks", b, "rows", r)
-            _check_row(document, where, row, documents["methods"])
-            evaluation = (row.get("method", ""), row.get("correction", "none"))
-            if "method" in row and evaluation in evaluations:
-                raise SpecError(
-                    f"{document.where(where)}: row {row['row']!r} is the same method and correction as row "
-                    f"{evaluations[evaluation]!r}"
-                )
-            evaluations[evaluation] = row["row"]
+            _check_row(document, where, row, block, documents["methods"])
             if "published_row" in row and given and row["published_row"] not in names["row"]:
                 hint = nearest(row["published_row"], sorted(names["row"]))
                 raise SpecError(
@@ -161,15 +161,57 @@ def check_table(document: Document, documents: Mapping[str, Any], published: Pat
                 )
             if "published_row" not in row:
                 _check_spelling(document, (*where, "row"), row["row"], names["row"])
-        for c, column in enumerate(block["columns"]):
-            where = ("blocks", b, "columns", c)
-            metric = column["metric"].partition("@")[0]
-            check_reference(document, (*where, "metric"), metric, documents["metrics"], "metric")
-            _check_spelling(document, (*where, "column"), column["column"], names["column"])
     try:
-        expand_cells(table)
+        cells = expand_cells(table)
     except SpecError as error:
         raise SpecError(f"{document.where(('blocks',))}: {error}") from error
+    for b, block in enumerate(table["blocks"]):
+        mine = [cell for cell in cells if cell.block == block["id"]]
+        _check_twins(document, b, block, mine)
+        _check_units(document, b, mine, documents["metrics"], published)
+
+
+def _check_folds(document: Document, dataset: Mapping[str, Any]) -> None:
+    parts = [((), document.value)]
+    parts += [(("scales", scale), overlay) for scale, overlay in document.value.get("scales", {}).items()]
+    for keys, part in parts:
+        if part.get("folds", 1) > 1 and not dataset.get("folds"):
+            raise SpecError(
+                f"{document.where((*keys, 'folds'))}: folds is {part['folds']}, but data set "
+                f"{document.value['dataset']!r} has no folds; expected 1"
+            )
+
+
+def _check_twins(document: Document, b: int, block: Mapping[str, Any], cells: list[Cell]) -> None:
+    """Raise SpecError for two rows of a block that have the same methods and corrections in all its columns."""
+    seen: dict[tuple[Any, ...], str] = {}
+    width = len(expand_columns(block))
+    for r, row in enumerate(block["rows"]):
+        evaluations = tuple((c.methods, c.correction) for c in cells[r * width : (r + 1) * width])
+        if "difference" not in row and evaluations in seen:
+            raise SpecError(
+                f"{document.where(('blocks', b, 'rows', r))}: row {row['row']!r} is the same method and "
+                f"correction as row {seen[evaluations]!r}"
+            )
+        seen[evaluations] = row["row"]
+
+
+def _check_units(
+    document: Document, b: int, cells: list[Cell], metrics: Mapping[str, Document], folder: Path
+) -> None:
+    """Raise SpecError for a metric whose numbers cannot stand above the published ones of its column."""
+    # What a difference is given in has a name of its own.
+    beside = [cell for cell in cells if cell.published and len(cell.methods) == 1]
+    numbers = {source: read_published(folder, *source) for source in {c.published[:2] for c in beside}}
+    for cell in beside:
+        column = (cell.setting, cell.column)
+        found = next((p.unit for k, p in numbers[cell.published[:2]].items() if k[1:] == column), None)
+        unit = metrics[cell.metric_id].value["unit"]
+        if found is not None and unit_factor(unit, found) is None:
+            raise SpecError(
+                f"{document.where(('blocks', b, 'columns'))}: column {cell.column!r} is published in {found}, but "
+                f"metric {cell.metric_id!r} is in {unit}"
+            )
 
 
 def _check_spelling(document: Document, keys: Keys, name: str, published: Iterable[str]) -> None:
@@ -182,33 +224,66 @@ def _check_spelling(document: Document, keys: Keys, name: str, published: Iterab
         )
 
 
-def _check_row(document: Document, keys: Keys, row: Mapping[str, Any], methods: Mapping[str, Document]) -> None:
+def _check_row(
+    document: Document,
+    keys: Keys,
+    row: Mapping[str, Any],
+    block: Mapping[str, Any],
+    methods: Mapping[str, Document],
+) -> None:
+    named: list[tuple[Keys, str]] = [(("methods", setting), m) for setting, m in row.get("methods", {}).items()]
     if "difference" in row:
         named = [(("difference", i), m) for i, m in enumerate(row["difference"])]
     elif "method" in row:
-        named = [(("method",), row["method"])]
-    else:
+        named.append((("method",), row["method"]))
+    if not named:
         raise SpecError(f"{document.where(keys)}: row {row['row']!r} names no method; expected a key 'method'")
+    if "difference" in row and "methods" in row:
+        raise SpecError(f"{document.where(keys)}: row {row['row']!r} has 'difference' and 'methods'; expected one")
+    settings = list(dict.fromkeys(column["setting"] for column in expand_columns(block)))
+    for setting in row.get("methods", {}):
+        if setting not in settings:
+            hint = nearest(setting, settings) or f"; settings are {', '.join(settings)}"
+            raise SpecError(
+                f"{document.where((*keys, 'methods', setting))}: no column has setting {setting!r}{hint}"
+            )
     for key, method in named:
-        check_reference(document, (*keys, *key), method, methods, "method")
-        if methods[method].value["kind"] not in REPRESENTATIONS:
-            raise SpecError(
-                f"{document.where((*keys, *key))}: method {method!r} is a {methods[method].value['kind']}, "
-                f"expected a representation or control"
-            )
-        takes = methods[method].value.get("datasets", "all")
-        if takes != "all" and document.value["dataset"] not in takes:
-            raise SpecError(
-                f"{document.where((*keys, *key))}: method {method!r} cannot take dataset "
-                f"{document.value['dataset']!r}; it takes {', '.join(takes)}"
-            )
-    correction = row.get("correction", "none")
-    check_reference(document, (*keys, "correction"), correction, methods, "correction")
-    if methods[correction].value["kind"] != "correction":
+        _check_method(document, (*keys, *key), method, methods)
+    _check_correction(document, keys, row.get("correction", "none"), methods)
+
+
+def _check_method(document: Document, keys: Keys, method: str, methods: Mapping[str, Document]) -> None:
+    check_reference(document, keys, method, methods, "method")
+    kind, takes = _stated(methods, method, "kind"), _stated(methods, method, "datasets") or "all"
+    if kind not in REPRESENTATIONS:
         raise SpecError(
-            f"{document.where((*keys, 'correction'))}: {correction!r} is a {methods[correction].value['kind']}, "
-            f"expected a correction"
+            f"{document.where(keys)}: method {method!r} is a {kind}, expected a representation or control"
         )
+    if takes != "all" and document.value["dataset"] not in takes:
+        raise SpecError(
+            f"{document.where(keys)}: method {method!r} cannot take dataset "
+            f"{document.value['dataset']!r}; it takes {', '.join(takes)}"
+        )
+
+
+def _check_correction(document: Document, keys: Keys, correction: str, methods: Mapping[str, Document]) -> None:
+    check_reference(document, (*keys, "correction"), correction, methods, "correction")
+    kind = _stated(methods, correction, "kind")
+    if kind != "correction":
+        raise SpecError(
+            f"{document.where((*keys, 'correction'))}: {correction!r} is a {kind}, expected a correction"
+        )
+
+
+def _stated(methods: Mapping[str, Document], name: str, key: str) -> Any:
+    """Return what a method's spec says under a key, or the spec that it extends; None if neither does."""
+    seen: set[str] = set()
+    while name in methods and name not in seen:
+        seen.add(name)
+        if key in methods[name].value:
+            return methods[name].value[key]
+        name = methods[name].value.get("extends", "")
+    return None
 
 
 def _published_names(

@@ -55,8 +55,25 @@ def defined_names(module: str) -> frozenset[str]:
 
 
 def accepted(module: str, name: str) -> list[str] | None:
-    """Return the parameters that a function or class takes, without what every caller gives; None if unknown."""
-    return _outline(module)["accepted"][name]
+    """Return the parameters that a function or class takes, without what every caller gives; None if unknown.
+
+    Those of a data class include what it inherits from data classes of this package.
+    """
+    outline = _outline(module)
+    own = outline["accepted"][name]
+    for base in outline["bases"].get(name, []) if own is not None else ():
+        origin = module if base in outline["names"] else _origin(module, base)
+        inherited = accepted(origin, base) if origin else None
+        own = [*(inherited or []), *(n for n in own if n not in (inherited or []))]
+    return own
+
+
+def _origin(module: str, name: str) -> str | None:
+    """Return the module of this package that ``module`` imports ``name`` from; None if there is none."""
+    for level, base, names in _outline(module)["from"]:
+        if name in names and not level and module_path(base) is not None and name in defined_names(base):
+            return base
+    return None
 
 
 @cache
@@ -118,7 +135,13 @@ def _read_outline(tree: ast.Module) -> dict[str, Any]:
                 node.body = body[1:] or [ast.Pass()]
     digest = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
     known = {n.name: _parameters(n) for n in tree.body if isinstance(n, kinds)}
-    return {"digest": digest, "names": names, "imports": imports, "from": imports_from, "accepted": known}
+    bases = {n.name: [ast.unparse(b) for b in n.bases] for n in tree.body if _is_data_class(n)}
+    found = {"digest": digest, "names": names, "imports": imports, "from": imports_from}
+    return {**found, "accepted": known, "bases": bases}
+
+
+def _is_data_class(node: ast.AST) -> bool:
+    return isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(d) for d in node.decorator_list)
 
 
 def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> list[str] | None:
@@ -126,9 +149,13 @@ def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> 
         init = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
         if not init:
             fields = [
-                n.target.id for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
+                n.target.id
+                for n in node.body
+                if isinstance(n, ast.AnnAssign)
+                and isinstance(n.target, ast.Name)
+                and "ClassVar" not in ast.unparse(n.annotation)
             ]
-            return fields if any("dataclass" in ast.unparse(d) for d in node.decorator_list) else None
+            return [f for f in fields if f != "seed"] if _is_data_class(node) else None
         node = init[0]
     arguments = node.args
     if arguments.kwarg:

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from morphobench.errors import SpecError
+from morphobench.errors import SpecError, nearest
+from morphobench.report.claims import read_claims
 from morphobench.specs.checks import check_callable, check_dataset, check_reference, check_table
+from morphobench.specs.figures import check_figure
 from morphobench.specs.lines import Document, load_yaml
-from morphobench.specs.schema import check, nearest
+from morphobench.specs.methods import resolve_methods
+from morphobench.specs.schema import check
 
-KINDS = ("datasets", "methods", "metrics", "tables", "figures")
+KINDS = ("datasets", "weights", "methods", "metrics", "tables", "figures")
 
 
 @dataclass(frozen=True)
@@ -27,17 +30,24 @@ class House:
         The workflow's folder.
     config
         The validated configuration.
-    datasets, methods, metrics, tables, figures
-        Specs by id; datasets are resolved for the configuration's scale and mirror.
+    datasets, weights, methods, metrics, tables, figures
+        Specs by id; datasets, methods and tables are resolved for the configuration's scale, datasets also for its
+        mirror.
     """
 
     root: Path
     config: dict[str, Any]
     datasets: dict[str, dict[str, Any]]
+    weights: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, Any]]
     metrics: dict[str, dict[str, Any]]
     tables: dict[str, dict[str, Any]]
     figures: dict[str, dict[str, Any]]
+
+    def method_on(self, method: str, dataset: str) -> dict[str, Any]:
+        """Return a method's spec as it is on a data set."""
+        spec = self.methods[method]
+        return {k: v for k, v in spec["on"].get(dataset, spec).items() if k != "on"}
 
 
 def merged(base: Any, overlay: Any) -> Any:
@@ -80,8 +90,7 @@ def load_house(
     check(command_line, schemas / "config.schema.yaml")
     documents = {kind: _read_kind(root, kind, schemas) for kind in KINDS}
     _check_config(config, documents, command_line)
-    for document in documents["methods"].values():
-        check_callable(document, ("class",), parameters=document.value["parameters"])
+    methods = resolve_methods(documents, config["scale"])
     for document in documents["metrics"].values():
         check_callable(document, ("function",), parameters=document.value["parameters"])
     for document in documents["datasets"].values():
@@ -89,12 +98,12 @@ def load_house(
     for document in documents["tables"].values():
         check_table(document, documents, root / "specs" / "published")
     for document in documents["figures"].values():
-        kind = "table" if "table" in document.value else "dataset"
-        check_reference(document, (kind,), document.value[kind], documents[f"{kind}s"], kind)
-        if kind == "dataset" and not documents["datasets"][document.value["dataset"]].value.get("images"):
-            raise SpecError(f"{document.where((kind,))}: data set {document.value[kind]!r} has no images")
+        check_figure(document, documents)
+    read_claims(root / "specs" / "claims.csv", root / "specs" / "published")
     specs = {kind: {i: d.value for i, d in docs.items()} for kind, docs in documents.items()}
     specs["datasets"] = {i: resolve_dataset(s, config) for i, s in specs["datasets"].items()}
+    specs["methods"] = methods
+    specs["tables"] = {i: _table_at_scale(s, config["scale"]) for i, s in specs["tables"].items()}
     return House(root=root, config=dict(config), **specs)
 
 
@@ -117,6 +126,11 @@ def resolve_dataset(spec: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
         if "local_root" in (resolved["images"] or {}).get("options", {}):
             resolved = merged(resolved, {"images": {"options": {"local_root": resolved["local"]}}})
     return _with_subset(resolved, (config.get("subset") or {}).get(spec["id"], {}))
+
+
+def _table_at_scale(spec: Mapping[str, Any], scale: str) -> dict[str, Any]:
+    plain = {k: v for k, v in spec.items() if k != "scales"}
+    return {"folds": 1, **merged(plain, spec.get("scales", {}).get(scale, {}))}
 
 
 def _with_subset(spec: dict[str, Any], subset: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,7 +192,8 @@ def _read_kind(root: Path, kind: str, schemas: Path) -> dict[str, Document]:
     documents = {}
     for path in sorted((root / "specs" / kind).glob("*.yaml")):
         document = load_yaml(path)
-        check(document, schemas / f"{kind.removesuffix('s')}.schema.yaml")
+        name = "weights" if kind == "weights" else kind.removesuffix("s")
+        check(document, schemas / f"{name}.schema.yaml")
         if document.value["id"] != path.stem:
             raise SpecError(
                 f"{document.where(('id',))}: id is {document.value['id']!r}, "
@@ -206,6 +221,10 @@ def _check_config(config: Mapping[str, Any], documents: Mapping[str, Any], where
                 f"{where.path}: local.{dataset}: only images are read where they lie; for this data set set "
                 f"a mirror, a folder with copies (or links to them) in the layout <host>/<path>"
             )
+    for name, path in (config.get("weights") or {}).items():
+        check_reference(where, ("weights", name), name, documents["weights"], "file of weights")
+        if not Path(path).is_file():
+            raise SpecError(f"{where.path}: weights.{name} is {path!r}, which is no file here")
     if config["tables"] != "all":
         for table in config["tables"]:
             check_reference(where, ("tables",), table, documents["tables"], "table")

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from morphobench.files import sha256_of
-from morphobench.report.cells import metric_ids, required_evaluations
+from morphobench.report.cells import expand_cells, metric_ids, required_evaluations
+from morphobench.report.figures_rows import shown_profiles
 from morphobench.specs.checks import REPRESENTATIONS
 from morphobench.specs.house import House
 
@@ -42,8 +43,6 @@ class Plan:
         The validated specs.
     """
 
-    folds = (0,)
-
     def __init__(self, house: House):
         self.house = house
 
@@ -69,15 +68,19 @@ class Plan:
     def pattern(self, kind: str) -> str:
         """Return a regular expression that matches the ids of one kind and nothing else."""
         ids: Iterable[str]
-        methods = self.house.methods.values()
+        methods = [m for m in self.house.methods.values() if m["kind"] in REPRESENTATIONS]
         if kind == "representations":
-            ids = [m["id"] for m in methods if m["kind"] in REPRESENTATIONS]
-        elif kind == "cpu_representations":
-            ids = [m["id"] for m in methods if m["kind"] in REPRESENTATIONS and not m["resources"]["gpu"]]
-        elif kind == "gpu_representations":
-            ids = [m["id"] for m in methods if m["kind"] in REPRESENTATIONS and m["resources"]["gpu"]]
+            ids = [m["id"] for m in methods]
+        elif kind in ("cpu_representations", "gpu_representations"):
+            gpu = kind.startswith("gpu")
+            ids = [m["id"] for m in methods if m["input"] == "profiles" and bool(m["resources"]["gpu"]) == gpu]
+        elif kind in ("cpu_image_methods", "gpu_image_methods"):
+            gpu = kind.startswith("gpu")
+            ids = [m["id"] for m in methods if m["input"] == "images" and bool(m["resources"]["gpu"]) == gpu]
         elif kind == "corrections":
-            ids = [m["id"] for m in methods if m["kind"] == "correction"]
+            ids = [m["id"] for m in self.house.methods.values() if m["kind"] == "correction"]
+        elif kind == "pixel_datasets":
+            ids = [i for i, d in self.house.datasets.items() if d["images"] and not d["reader"]]
         elif kind == "profile_datasets":
             ids = [i for i, d in self.house.datasets.items() if d["reader"]]
         elif kind == "image_datasets":
@@ -108,26 +111,33 @@ class Plan:
 
     def table_cells(self, table: str) -> list[Evaluation]:
         """Return the evaluations that a table is made of, each once."""
-        spec = self.house.tables[table]
-        needed = required_evaluations(spec, self.house.methods, self.house.config["seeds"], self.folds)
+        spec, config = self.house.tables[table], self.house.config
+        needed = required_evaluations(
+            spec, self.house.methods, config["seeds"], range(spec["folds"]), config["trainings"]
+        )
         return [Evaluation(spec["dataset"], *evaluation) for evaluation in needed]
 
     def figure_cells(self, group: str) -> list[Evaluation]:
-        """Return the evaluations whose profiles a figure of embeddings shows: its rows, for the first seed."""
+        """Return the evaluations whose profiles a figure of embeddings shows: its rows, first seed, first fold."""
         figure = self.house.figures[group]
         table = self.house.tables[figure["table"]]
-        shown = {row for panel in figure.get("panels", {}).values() for row in panel["rows"]}
-        rows = [row for block in table["blocks"] for row in block["rows"] if row["row"] in shown]
-        pairs = dict.fromkeys((row["method"], row.get("correction", "none")) for row in rows)
         seed = self.house.config["seeds"][0]
-        return [Evaluation(table["dataset"], *pair, seed, fold) for pair in pairs for fold in self.folds]
+        return [Evaluation(table["dataset"], *pair, seed, 0) for pair in shown_profiles(figure, table)]
 
-    def metrics_for(self, dataset: str) -> list[dict[str, Any]]:
-        """Return the specs of the metrics that any table on ``dataset`` names, parts of aggregates included."""
-        wanted: dict[str, None] = {}
+    @cached_property
+    def _wanted_metrics(self) -> dict[tuple[str, str, str], dict[str, None]]:
+        """By data set, method and correction, the metrics that any table's cells ask for, in their order."""
+        wanted: dict[tuple[str, str, str], dict[str, None]] = {}
         for table in self.house.tables.values():
-            if table["dataset"] == dataset:
-                wanted |= dict.fromkeys(metric_ids(table))
+            for cell in expand_cells(table):
+                for method in cell.methods:
+                    key = (table["dataset"], method, cell.correction)
+                    wanted.setdefault(key, {})[cell.metric_id] = None
+        return wanted
+
+    def metrics_for(self, dataset: str, method: str, correction: str) -> list[dict[str, Any]]:
+        """Return the specs of the metrics that any table asks of an evaluation, parts of aggregates included."""
+        wanted = dict(self._wanted_metrics.get((dataset, method, correction), {}))
         queue = list(wanted)
         while queue:
             parts = self.house.metrics[queue.pop()]["parameters"].get("parts", [])
@@ -135,13 +145,13 @@ class Plan:
             wanted |= dict.fromkeys(parts)
         return [spec for i, spec in self.house.metrics.items() if i in wanted]
 
-    def metric_functions(self, dataset: str) -> list[str]:
-        """Return the ``module:function`` of every metric that runs on ``dataset``."""
-        return sorted({spec["function"] for spec in self.metrics_for(dataset)})
+    def metric_functions(self, dataset: str, method: str, correction: str) -> list[str]:
+        """Return the ``module:function`` of every metric of an evaluation."""
+        return sorted({spec["function"] for spec in self.metrics_for(dataset, method, correction)})
 
-    def neighbour_needs(self, dataset: str) -> list[dict[str, Any]]:
-        """Return what the metrics on ``dataset`` ask of the shared neighbour graph."""
-        return [spec for spec in self.metrics_for(dataset) if "neighbours" in spec]
+    def neighbour_needs(self, dataset: str, method: str, correction: str) -> list[dict[str, Any]]:
+        """Return what the metrics of an evaluation ask of the shared neighbour graph."""
+        return [spec for spec in self.metrics_for(dataset, method, correction) if "neighbours" in spec]
 
     def table_plan(self, table: str, results: str) -> dict[str, Any]:
         """Return everything that rendering a table needs, as plain JSON-able values."""
@@ -160,16 +170,30 @@ class Plan:
             "folder": f"{results}/tables",
         }
 
+    def claims_plan(self, results: str) -> dict[str, Any]:
+        """Return everything that judging the published claims needs, as plain JSON-able values."""
+        claims = self.house.root / "specs" / "claims.csv"
+        return {
+            "kind": "claims",
+            "claims": str(claims),
+            "digest": sha256_of(claims),
+            "published": {p.name: sha256_of(p) for p in sorted((claims.parent / "published").glob("*.csv"))},
+            "tables": [self.table_plan(table, results) for table in self.tables],
+            "scale": self.house.config["scale"],
+            "folder": f"{results}/tables",
+        }
+
     def target_list(self) -> str:
         """Return the names that can be asked for, as text."""
         tables = {table: self.house.tables[table]["title"] for table in self.tables}
+        tables["claims"] = "Published claims: which of them hold here"
         figures = {}
         for group in self.figures:
             spec = self.house.figures[group]
             for output, name in spec["outputs"].items():
                 panel = spec.get("panels", {}).get(output)
                 figures[name] = panel["title"] if panel else spec["title"]
-                if spec["kind"] == "screen":
+                if spec["kind"] == "screen" and "montage" not in spec:
                     figures[name] += ": " + {"montage": "montage", "plates": "plate maps"}[output]
         width = max(map(len, [*tables, *figures])) + 2
         lines = ["all, tables, figures, verify"]
@@ -185,6 +209,8 @@ class Plan:
         plan = self.table_plan(spec["table"], results)
         # A table's words are not in its pictures: rewording must not redraw them.
         plan["spec"] = {k: v for k, v in plan["spec"].items() if k not in ("title", "caption", "notes")}
+        if spec["kind"] == "embeddings":
+            plan["evaluations"] = self._evaluations(self.figure_cells(group), results)
         return {**plan, "kind": spec["kind"], "id": group, "figure": spec, "folder": f"{results}/figures"}
 
     def _screen_plan(self, group: str, results: str) -> dict[str, Any]:
@@ -208,14 +234,20 @@ class Plan:
         rows = []
         for cell in cells:
             embedding = f"{cell.dataset}/{cell.method}/seed{cell.seed}/fold{cell.fold}"
-            logs = [f"{results}/logs/{rule}/{cell.dataset}.log" for rule in ("simulate", "fetch", "prepare")]
-            logs += [f"{results}/logs/{rule}/{embedding}.log" for rule in ("embed", "embed_gpu")]
+            trained = self.house.methods[cell.method]["input"] == "images"
+            stages = ("simulate", "fetch", "prepare", "prepare_images", "pixels")
+            logs = [f"{results}/logs/{rule}/{cell.dataset}.log" for rule in stages]
+            logs += self._training_logs(cell, results) if trained else []
+            stages = ("embed_images", "embed_images_gpu") if trained else ("embed", "embed_gpu")
+            logs += [f"{results}/logs/{rule}/{embedding}.log" for rule in stages]
             logs += [f"{results}/logs/{rule}/{cell.folder}.log" for rule in ("correct", "neighbours", "evaluate")]
             rows.append(
                 {
                     **asdict(cell),
                     "outputs": [
-                        f"{results}/{cell.dataset}/prepared/profiles.parquet",
+                        f"{results}/{embedding}/model/model.json"
+                        if trained
+                        else f"{results}/{cell.dataset}/prepared/profiles.parquet",
                         f"{results}/{embedding}/embedding.parquet",
                         f"{results}/{cell.folder}/profiles.parquet",
                         f"{results}/{cell.folder}/neighbours.npz",
@@ -227,12 +259,21 @@ class Plan:
             )
         return rows
 
+    def _training_logs(self, cell: Evaluation, results: str) -> list[str]:
+        # A training may start from another, whose failure is then the reason.
+        method = self.house.methods[cell.method]
+        logs = []
+        if method["starts_from"]:
+            logs = self._training_logs(replace(cell, method=method["starts_from"]), results)
+        where = f"{cell.dataset}/{cell.method}/seed{cell.seed}/fold{cell.fold}.log"
+        return [*logs, f"{results}/logs/train/{where}", f"{results}/logs/train_gpu/{where}"]
+
     def _published_digests(self, spec: dict[str, Any]) -> dict[str, str]:
         named = [part["published"] for part in (spec, *spec["blocks"]) if part.get("published")]
         files = {published["file"] for published in named}
         return {name: sha256_of(self.house.root / "specs" / "published" / name) for name in sorted(files)}
 
     def _method_labels(self, spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        named = {m for e in required_evaluations(spec, self.house.methods, [0], [0]) for m in e[:2]}
+        named = {m for cell in expand_cells(spec) for m in (*cell.methods, cell.correction)}
         keys = ("id", "kind", "label", "deterministic")
         return {m: {k: self.house.methods[m][k] for k in keys} for m in sorted(named)}

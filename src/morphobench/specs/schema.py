@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from functools import cache
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import jsonschema
 
-from morphobench.errors import SpecError
+from morphobench.errors import SpecError, nearest
 from morphobench.specs.lines import Document, load_yaml
 
 _TYPES = {
@@ -22,12 +21,6 @@ _TYPES = {
     "boolean": "true or false",
     "null": "nothing",
 }
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """Return ``; did you mean 'x'?`` for the closest known name, or an empty string."""
-    match = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
-    return f"; did you mean {match[0]!r}?" if match else ""
 
 
 @cache
