@@ -160,9 +160,6 @@ def fit(
     facts = {**data.facts, "seed": data.seed, "batch_size": data.batch_size}
     digest = digest_of(configuration, data.store, facts)
     kept = Path(checkpoints) / digest
-    last = kept / LAST
-    if last.exists() and not zipfile.is_zipfile(last):
-        raise DataError(f"{last}: not a readable checkpoint; delete it to train from the start")
     folder.mkdir(parents=True, exist_ok=True)
     method.augment = crops
     monitor = Monitor(data, view, folder, select=select, check_every=check_every, log_every=log_every)
@@ -175,7 +172,7 @@ def fit(
     )
     with _quiet():
         trainer = _trainer(method, hardware, [monitor, saving], kept)
-        _run(trainer, method, _Feed(data, hardware.workers), last)
+        _run(trainer, method, _Feed(data, hardware.workers), kept / LAST)
     if trainer.is_global_zero:
         monitor.write(picture=True)
         facts = {**(notes or {}), "configuration": configuration, "digest": digest}
@@ -186,6 +183,8 @@ def fit(
 
 def _run(trainer: Trainer, method: TrainingModule, feed: _Feed, last: Path) -> None:
     """Train, from the last checkpoint on if there is one."""
+    if last.exists() and not zipfile.is_zipfile(last):
+        raise DataError(f"{last}: not a readable checkpoint; delete it to train from the start")
     resumed = _epoch_of(last) if last.exists() else None
     if resumed is not None:
         print(f"resuming after epoch {resumed} of {method.epochs} from {last}", flush=True)
