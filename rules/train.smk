@@ -35,6 +35,7 @@ rule train:
         model=f"{RESULTS}/{EVALUATION}/model/model.json",
         encoder=f"{RESULTS}/{EVALUATION}/model/encoder.safetensors",
         normalisation=f"{RESULTS}/{EVALUATION}/model/normalisation.parquet",
+        profiles=f"{RESULTS}/{EVALUATION}/embedding.parquet",
     log:
         log_of("train", EVALUATION),
     benchmark:
@@ -54,7 +55,7 @@ rule train:
         code=lambda wildcards: code_digest(method_spec(wildcards)["class"]),
     message:
         job_message(
-            "Training {wildcards.method} on {wildcards.dataset} (seed {wildcards.seed}, fold {wildcards.fold})"
+            "Training {wildcards.method} on {wildcards.dataset}, and embedding it (seed {wildcards.seed}, fold {wildcards.fold})"
         )
     script:
         "../workflow/scripts/train.py"
@@ -73,6 +74,6 @@ use rule train as train_gpu with:
         gpu=gpus,
     message:
         job_message(
-            "Training {wildcards.method} on {wildcards.dataset} on a GPU (seed {wildcards.seed}, fold {wildcards.fold})",
+            "Training {wildcards.method} on {wildcards.dataset} on a GPU, and embedding it (seed {wildcards.seed}, fold {wildcards.fold})",
             gpu=True,
         )

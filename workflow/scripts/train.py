@@ -1,4 +1,4 @@
-"""Train one method on one fold of an image store."""
+"""Train one method on one fold of an image store, and embed the images of the fold with it."""
 
 import sys
 from pathlib import Path
@@ -9,15 +9,21 @@ from morphobench.jobs import logged_job  # noqa: E402 - the path above makes an 
 
 with logged_job(snakemake.log[0]):
     from morphobench.learning.recipes import Hardware, build_recipe
+    from morphobench.profiles import write_profiles
 
+    recipe = build_recipe(snakemake.params.spec, seed=int(snakemake.wildcards.seed))
+    store, fold = Path(snakemake.input.store[0]).parent, int(snakemake.wildcards.fold)
+    model = Path(snakemake.output.model).parent
     gpus = int(snakemake.resources.get("gpu", 0))
-    build_recipe(snakemake.params.spec, seed=int(snakemake.wildcards.seed)).train(
-        Path(snakemake.input.store[0]).parent,
-        int(snakemake.wildcards.fold),
-        Path(snakemake.output.model).parent,
+    hardware = Hardware.of_job(gpus=gpus, threads=snakemake.threads)
+    recipe.train(
+        store,
+        fold,
+        model,
         Path(snakemake.params.checkpoints),
         configuration={**snakemake.params.spec, "code": snakemake.params.code},
         weights=snakemake.input.get("weights") or None,
         start=Path(snakemake.input.start).parent if snakemake.input.get("start") else None,
-        hardware=Hardware.of_job(gpus=gpus, threads=snakemake.threads),
+        hardware=hardware,
     )
+    write_profiles(recipe.embed(store, fold, model, hardware=hardware), snakemake.output.profiles)

@@ -237,9 +237,10 @@ class Plan:
             trained = self.house.methods[cell.method]["input"] == "images"
             stages = ("simulate", "fetch", "prepare", "prepare_images", "pixels")
             logs = [f"{results}/logs/{rule}/{cell.dataset}.log" for rule in stages]
-            logs += self._training_logs(cell, results) if trained else []
-            stages = ("embed_images", "embed_images_gpu") if trained else ("embed", "embed_gpu")
-            logs += [f"{results}/logs/{rule}/{embedding}.log" for rule in stages]
+            if trained:
+                logs += self._training_logs(cell, results)
+            else:
+                logs += [f"{results}/logs/{rule}/{embedding}.log" for rule in ("embed", "embed_gpu")]
             logs += [f"{results}/logs/{rule}/{cell.folder}.log" for rule in ("correct", "neighbours", "evaluate")]
             rows.append(
                 {
