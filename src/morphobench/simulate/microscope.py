@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -38,6 +38,12 @@ class Nuisance:
         Strength of the camera's noise; 1 is usual.
     state
         (P,) shift of all cells' phenotype: density, donor, culture.
+    vignette
+        (C,) relative change of the illumination from the middle to the corners, 0 on average over a round field.
+    crosstalk
+        (C,) share of the next channel's light that a channel sees too.
+    response
+        (C,) exponent of the camera's response, 1 if it is linear.
     """
 
     gain: np.ndarray
@@ -46,6 +52,9 @@ class Nuisance:
     blur: float
     noise: float
     state: np.ndarray
+    vignette: np.ndarray | float = 0.0
+    crosstalk: np.ndarray | float = 0.0
+    response: np.ndarray | float = 1.0
 
     @classmethod
     def none(cls, channels: int, noise: float = 1.0) -> Nuisance:
@@ -65,6 +74,17 @@ class Nuisance:
             state=strength * 0.35 * rng.standard_normal(len(PHENOTYPES) + channels),
         )
 
+    @classmethod
+    def of_instrument(cls, rng: np.random.Generator, channels: int, strength: float) -> Nuisance:
+        """Draw how the microscope was set up: what normalising by mean and deviation does not take away."""
+        return replace(
+            cls.none(channels, noise=0.0),
+            vignette=strength * 0.35 * rng.standard_normal(channels),
+            crosstalk=strength * 0.2 * abs(rng.standard_normal(channels)),
+            response=np.exp(strength * 0.2 * rng.standard_normal(channels)),
+            noise=strength * abs(rng.standard_normal()),
+        )
+
     def __add__(self, other: Nuisance) -> Nuisance:
         return Nuisance(
             self.gain * other.gain,
@@ -73,6 +93,9 @@ class Nuisance:
             float(np.hypot(self.blur, other.blur)),
             self.noise + other.noise,
             self.state + other.state,
+            self.vignette + other.vignette,
+            self.crosstalk + other.crosstalk,
+            self.response * other.response,
         )
 
 
@@ -90,6 +113,8 @@ class Laboratory:
         How far batches, plates of a batch, and positions (the same ones on all plates) differ; 0 for not at all.
     noise
         Strength of the camera's noise; 1 is usual.
+    instrument_strength
+        How far the microscope's set-up differs between batches; 0 for not at all.
     """
 
     seed: int
@@ -98,6 +123,7 @@ class Laboratory:
     plate_strength: float
     well_strength: float
     noise: float
+    instrument_strength: float = 0.0
 
     def nuisance(self, batch: int, plate: int, well: int) -> Nuisance:
         """Return what is added to the well at position ``well`` of a plate, the ``plate``-th of its batch."""
@@ -110,7 +136,8 @@ class Laboratory:
         for key, strength in levels:
             rng = np.random.default_rng([self.seed, _LABORATORY, *key])
             total = total + Nuisance.draw(rng, self.channels, strength)
-        return total
+        rng = np.random.default_rng([self.seed, _LABORATORY, 4, batch])
+        return total + Nuisance.of_instrument(rng, self.channels, self.instrument_strength)
 
 
 def render(cells: Cells, shape: tuple[int, int], channels: Sequence[str], pixel_um: float) -> np.ndarray:
@@ -175,18 +202,33 @@ def render(cells: Cells, shape: tuple[int, int], channels: Sequence[str], pixel_
 def expose(rng: np.random.Generator, light: np.ndarray, nuisance: Nuisance) -> np.ndarray:
     """Return what a camera makes of the light, (C, H, W) float32 of 0 to 1.
 
-    Optics and focus blur it, stains differ in gain, the lamp is uneven, the camera adds noise.
+    Optics and focus blur it, channels see each other's light, stains differ in gain, the lamp is uneven, and the
+    camera responds and adds noise.
     """
     blur = float(np.hypot(_OPTICS, nuisance.blur))
     for axis in (1, 2):
         light = gaussian_filter1d(light, blur, axis=axis, mode="nearest", truncate=3.0)
+    if np.any(nuisance.crosstalk):
+        light = light + _by_channel(nuisance.crosstalk) * np.roll(light, -1, axis=0)
     down, across = (np.linspace(-0.5, 0.5, size, dtype=np.float32) for size in light.shape[1:])
     gradient = np.asarray(nuisance.gradient, np.float32)
-    illumination = np.clip(1 + gradient[0] * down[:, None] + gradient[1] * across[None, :], 0.2, None)
+    illumination = 1 + gradient[0] * down[:, None] + gradient[1] * across[None, :]
+    if np.any(nuisance.vignette):
+        # The square of the distance from the middle, 1 at the middle of the edges, less its mean over the circle.
+        radial = 4 * (down[:, None] ** 2 + across[None, :] ** 2) - 0.5
+        illumination = illumination + _by_channel(nuisance.vignette) * radial
+    illumination = np.clip(illumination, 0.2, None)
     gain = (_EXPOSURE * np.asarray(nuisance.gain)).astype(np.float32)[:, None, None]
     background = np.clip(_BACKGROUND + np.asarray(nuisance.background), 0, None).astype(np.float32)[:, None, None]
     image = (light * gain + background) * illumination
+    if np.any(np.not_equal(nuisance.response, 1)):
+        image = np.clip(image, 0, None) ** _by_channel(nuisance.response)
     noise = rng.standard_normal(image.shape, dtype=np.float32)
     noise *= np.float32(0.008 * nuisance.noise) * np.sqrt(image + np.float32(0.1))
     image += noise
     return np.clip(image, 0, 1, out=image)
+
+
+def _by_channel(values: np.ndarray | float) -> np.ndarray:
+    """Return one value a channel in the shape of pictures, (C, 1, 1) float32."""
+    return np.asarray(values, np.float32).reshape(-1, 1, 1)

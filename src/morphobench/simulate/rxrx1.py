@@ -59,6 +59,9 @@ class Parameters:
         Strength of the treatments; at 0 they do nothing.
     batch_strength, plate_strength, well_strength
         How far experiments, plates and positions on the plate differ; at 0 not at all.
+    instrument_strength
+        How far the microscope's set-up (vignetting, crosstalk, response, noise) differs between experiments: what
+        normalising plates by mean and deviation does not take away. 0 for not at all.
     noise
         Strength of the camera's noise.
     missing_sites, missing_members
@@ -80,6 +83,7 @@ class Parameters:
     batch_strength: float = 1.0
     plate_strength: float = 0.4
     well_strength: float = 0.2
+    instrument_strength: float = 0.0
     noise: float = 1.0
     missing_sites: int = 2
     missing_members: int = 2
@@ -215,7 +219,9 @@ def _plate(
 
 def _pictures(p: Parameters, sites: pd.DataFrame, truth: Truth, seed: int) -> Iterator[list[tuple[str, bytes]]]:
     """Yield the members of each site, one a channel."""
-    laboratory = Laboratory(seed, len(CHANNELS), p.batch_strength, p.plate_strength, p.well_strength, p.noise)
+    laboratory = Laboratory(
+        seed, len(CHANNELS), p.batch_strength, p.plate_strength, p.well_strength, p.noise, p.instrument_strength
+    )
     line = replace(CELL_LINES["HUVEC"], density=p.cells)
     for site in sites.itertuples(index=False):
         place = (site.batch_index, site.plate_index, site.well_index)
