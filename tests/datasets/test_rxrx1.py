@@ -240,6 +240,6 @@ def test_simulated_raw_files_become_a_store(root, tmp_path):
         assert total == len([n for n in archive.namelist() if "/HUVEC-" in n]) + p.missing_members
     assert len(store) == total // 6 - p.missing_members
     assert store[0].shape == (6, 32, 32)
-    assert set(store.samples["Metadata_Domain"]) == {0, 1, 2}
+    assert set(store.samples["Metadata_Domain"]) == {0, 1, 2, 3}
     excluded = pd.read_csv(tmp_path / "store" / "excluded.csv")
     assert excluded["what"].tolist() == ["image"] * p.missing_members
