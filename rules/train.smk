@@ -9,16 +9,16 @@ for name, spec in HOUSE.weights.items():
             log_of("fetch_weights", name),
         benchmark:
             benchmark_of("fetch_weights", name)
+        localrule: True
         conda:
             "../envs/morphobench.yaml"
         threads: 1
-        localrule: True
         resources:
             mem_mb=1000,
             runtime=120,
         params:
             spec={k: spec[k] for k in ("id", "files", "licence")},
-            raw=f"{DATA}/raw",
+            raw=lambda wildcards: f"{DATA}/raw",
             code=code_digest("morphobench.fetch.dataset"),
         message:
             f"Fetching the weights {name}"
