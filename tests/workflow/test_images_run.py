@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from morphobench.learning.model import read_trained
 from morphobench.profiles import read_profiles
@@ -133,3 +134,24 @@ def test_a_diverging_training_leaves_its_cells_with_the_reason(trained, tmp_path
     status = pd.read_csv(copy.path / "results/tiny/tables/cdcl_table3.status.csv").set_index("row")
     reason = status.loc["SSL-BYOL-BL", "reason"]
     assert reason.str.contains(r"loss is nan at step \d of \d .* learning rate [\d.]+e\+29").all(), reason.iloc[0]
+
+
+def test_weights_are_fetched_once_or_are_ones_own(checkout, tmp_path):
+    address = "dl.fbaipublicfiles.com/deit/deit_small_patch16_224-cd65a155.pth"
+    mirror, own = tmp_path / "mirror", tmp_path / "own.pth"
+    (mirror / address).parent.mkdir(parents=True)
+    for path in (mirror / address, own):
+        torch.save({"model": {"cls_token": torch.zeros(1, 1, 384)}}, path)
+    rule, model = "fetch_weights_deit_small_patch16_224", f"results/full/rxrx1_huvec/cdcl/{FOLD}/model/model.json"
+
+    def planned(*config):
+        found = rules_planned(checkout.snakemake("-n", "--config", "scale=full", *config, "--", model).stdout)
+        assert found["train_gpu"] == 1
+        return found
+
+    assert planned()[rule] == 1
+    assert rule not in planned(f"weights={{deit_small_patch16_224: {own}}}")
+    run = ("--config", "scale=full", f"mirror={mirror}", "--", f"data/raw/{address}")
+    checkout.snakemake("--cores", "1", *run)
+    assert (checkout.path / "data/raw" / address).read_bytes() == (mirror / address).read_bytes()
+    assert rule not in planned()
