@@ -67,14 +67,15 @@ def checkout(tmp_path, root):
     return fresh(tmp_path / "checkout", root)
 
 
+TINY = ("--config", "scale=tiny", "seeds=[0]")
 # The tables of profiles: those of trained methods have a run of their own.
 TABLES = ("bbbc021_corrections", "cellpaintr_table1", "funk22_published")
-TINY = ("--config", "scale=tiny", "seeds=[0]", f"tables=[{','.join(TABLES)}]")
+PROFILES = (*TINY, f"tables=[{','.join(TABLES)}]")
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, root):
     """A copy in which the tables of profiles are made at scale tiny; tests copy it before they spoil it."""
     made = fresh(tmp_path_factory.mktemp("finished") / "checkout", root)
-    made.snakemake("--cores", "2", *TINY, "--", "tables")
+    made.snakemake("--cores", "2", *PROFILES, "--", "tables")
     return made

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from .conftest import TABLES, TINY
+from .conftest import PROFILES, TABLES
 from .test_dryrun import rules_planned
 
 # One worker runs them all, so that the shared run is made once.
@@ -78,13 +78,13 @@ def test_controls_behave(finished):
 
 
 def test_a_second_run_has_nothing_to_do(finished):
-    assert "Nothing to be done" in finished.snakemake("-n", *TINY, "--", "tables").stderr.replace("\n", " ") + (
-        finished.snakemake("-n", *TINY, "--", "tables").stdout
-    )
+    assert "Nothing to be done" in finished.snakemake("-n", *PROFILES, "--", "tables").stderr.replace(
+        "\n", " "
+    ) + (finished.snakemake("-n", *PROFILES, "--", "tables").stdout)
 
 
 def test_two_runs_give_the_same_scores(finished, checkout):
-    checkout.snakemake("--cores", "2", *TINY, "--", "bbbc021_corrections", "funk22_published")
+    checkout.snakemake("--cores", "2", *PROFILES, "--", "bbbc021_corrections", "funk22_published")
     for dataset, fewest in (("bbbc021", 11), ("funk22_published", 7)):
         found = [sorted((c.path / f"results/tiny/{dataset}").rglob("scores.csv")) for c in (checkout, finished)]
         assert len(found[0]) == len(found[1]) >= fewest
@@ -100,9 +100,9 @@ def test_editing_one_method_reruns_what_depends_on_it_and_nothing_else(finished,
     copy = finished.copy(tmp_path / "copy")
     source = copy.path / "src/morphobench/corrections/combat.py"
     source.write_text(source.read_text() + "\n\n# a comment alone changes nothing\n")
-    assert "Correcting" not in copy.snakemake("-n", *TINY, "--", "tables").stdout
+    assert "Correcting" not in copy.snakemake("-n", *PROFILES, "--", "tables").stdout
     source.write_text(source.read_text() + "\nEDITED = True\n")
-    output = copy.snakemake("-n", *TINY, "--", "tables").stdout
+    output = copy.snakemake("-n", *PROFILES, "--", "tables").stdout
     # bbbc021 and cpg0016 have a ComBat row each; funk22_published has none.
     again = {"correct": 2, "neighbours": 2, "evaluate": 2, "render_table": 2}
     assert rules_planned(output) == {**again, "judge_claims": 1, "tables": 1}
@@ -112,7 +112,7 @@ def test_editing_one_method_reruns_what_depends_on_it_and_nothing_else(finished,
 def test_editing_one_spec_reruns_what_depends_on_it_and_nothing_else(finished, tmp_path):
     copy = finished.copy(tmp_path / "copy")
     copy.edit("specs/methods/combat.yaml", "label: Combat", "label: COMBAT")
-    output = copy.snakemake("-n", *TINY, "--", "tables").stdout
+    output = copy.snakemake("-n", *PROFILES, "--", "tables").stdout
     assert "with combat" in output
     assert "with harmony" not in output
 
@@ -122,7 +122,7 @@ def test_a_failing_method_leaves_a_partial_table_and_is_retried(finished, tmp_pa
     source = copy.path / "src/morphobench/corrections/combat.py"
     sound = source.read_text()
     source.write_text(sound + "\n\nraise ImportError('the drill')\n")
-    result = copy.snakemake("--cores", "2", *TINY, "--", "cellpaintr_table1", check=False)
+    result = copy.snakemake("--cores", "2", *PROFILES, "--", "cellpaintr_table1", check=False)
     log = "results/tiny/logs/correct/cpg0016/cellprofiler/seed0/fold0/combat.log"
     assert log in result.stderr + result.stdout
     assert "partial: results/tiny/tables/cellpaintr_table1.csv" in result.stderr
@@ -135,18 +135,18 @@ def test_a_failing_method_leaves_a_partial_table_and_is_retried(finished, tmp_pa
     assert (status.loc["Combat", "log"] == log).all()
     assert "failed" in (copy.path / "results/tiny/tables/cellpaintr_table1.md").read_text()
     source.write_text(sound)
-    planned = rules_planned(copy.snakemake("-n", *TINY, "--", "cellpaintr_table1").stdout)
+    planned = rules_planned(copy.snakemake("-n", *PROFILES, "--", "cellpaintr_table1").stdout)
     assert planned == {"correct": 1, "neighbours": 1, "evaluate": 1, "render_table": 1, "cellpaintr_table1": 1}
-    copy.snakemake("--cores", "2", *TINY, "--", "cellpaintr_table1")
+    copy.snakemake("--cores", "2", *PROFILES, "--", "cellpaintr_table1")
     again = read(copy, "cellpaintr_table1").set_index("row").loc["Combat", "status"]
     assert set(again) == {"ok", "not_applicable"}
 
 
 def test_a_failing_metric_fails_its_job_and_keeps_the_other_cells(finished, tmp_path):
     copy = finished.copy(tmp_path / "copy")
-    run = ("--cores", "2", *TINY, "--keep-going", "--", "bbbc021_corrections")
+    run = ("--cores", "2", *PROFILES, "--keep-going", "--", "bbbc021_corrections")
     before = read(copy, "bbbc021_corrections")
-    first = "    codes, _ = codes_of(evaluation.column(evaluation.label))\n"
+    first = "    codes, _ = codes_of(evaluation.column(evaluation.label)[rows])\n"
     planted = '    raise RuntimeError("planted")\n'
     copy.edit("src/morphobench/metrics/grit.py", first, planted + first)
     result = copy.snakemake(*run, check=False)
@@ -167,7 +167,7 @@ def test_a_failing_metric_fails_its_job_and_keeps_the_other_cells(finished, tmp_
     assert (folder / "scores.partial.csv").is_file()
     assert not (folder / "scores.csv").exists()
     # A partial table goes into a report, and says there that it is partial.
-    copy.snakemake(*TINY, "--report", "report.zip", "--", "bbbc021_corrections")
+    copy.snakemake(*PROFILES, "--report", "report.zip", "--", "bbbc021_corrections")
     (page,) = reported(copy).values()
     assert "RuntimeError: planted" in page
     copy.edit("src/morphobench/metrics/grit.py", planted, "")
@@ -186,27 +186,27 @@ def reported(checkout):
 def test_report_of_a_partial_grid_has_what_is_made(finished, tmp_path):
     copy = finished.copy(tmp_path / "copy")
     tables = copy.path / "results/tiny/tables"
-    copy.snakemake("--cores", "2", *TINY, "--", "mcvae_fig2b")
+    copy.snakemake("--cores", "2", *PROFILES, "--", "mcvae_fig2b")
     for path in tables.glob("funk22_published.*"):  # its figure stays
         path.unlink()
     (tables / "cellpaintr_table1.html").unlink()  # its csv stays
-    page = (tables / "bbbc021_corrections.html").read_text()
-    result = copy.snakemake(*TINY, "--report", "report.zip")
-    assert reported(copy) == {"bbbc021_corrections.html": page, "mcvae_fig2b.png": None}
+    pages = {name: (tables / name).read_text() for name in ("bbbc021_corrections.html", "claims.html")}
+    result = copy.snakemake(*PROFILES, "--report", "report.zip")
+    assert reported(copy) == {**pages, "mcvae_fig2b.png": None}
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("Not in the report")]
     assert "cellpaintr_table1, funk22_published, bbbc021_corrections_pca" in line
-    copy.snakemake(*TINY, "--report=report.zip", "--", "bbbc021_corrections")
-    assert reported(copy) == {"bbbc021_corrections.html": page}
-    copy.snakemake(*TINY, "--report", "report.zip", "--", "tables")
-    assert reported(copy) == {"bbbc021_corrections.html": page}
-    result = copy.snakemake(*TINY, "--report", "none.zip", "--", "funk22_published", check=False)
+    copy.snakemake(*PROFILES, "--report=report.zip", "--", "bbbc021_corrections")
+    assert reported(copy) == {"bbbc021_corrections.html": pages["bbbc021_corrections.html"]}
+    copy.snakemake(*PROFILES, "--report", "report.zip", "--", "tables")
+    assert reported(copy) == pages
+    result = copy.snakemake(*PROFILES, "--report", "none.zip", "--", "funk22_published", check=False)
     assert result.returncode == 1
     assert "nothing to report at scale tiny, not made yet: funk22_published; run" in result.stderr
     assert not (copy.path / "none.zip").exists()
 
 
 def test_report_of_nothing_is_one_sentence(checkout):
-    result = checkout.snakemake(*TINY, "--report", "report.zip", check=False)
+    result = checkout.snakemake(*PROFILES, "--report", "report.zip", check=False)
     assert result.returncode == 1
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("morphobench: ")]
     assert "there is nothing to report at scale tiny" in line
@@ -216,8 +216,8 @@ def test_report_of_nothing_is_one_sentence(checkout):
 
 def test_report(finished, tmp_path):
     copy = finished.copy(tmp_path / "copy")
-    copy.snakemake(*TINY, "--report", "report.zip", "--", "tables")
-    assert set(reported(copy)) == {f"{table}.html" for table in TABLES}
+    copy.snakemake(*PROFILES, "--report", "report.zip", "--", "tables")
+    assert set(reported(copy)) == {f"{table}.html" for table in (*TABLES, "claims")}
 
 
 def test_fetch_without_network_says_what_to_do(checkout):
