@@ -39,13 +39,18 @@ def check_callable(document: Document, keys: Keys, parameters: Mapping[str, Any]
     if name not in defined_names(module):
         hint = nearest(name, sorted(defined_names(module)))
         raise SpecError(f"{document.where(keys)}: {keys[-1]} is {target!r}, but {module} defines no {name}{hint}")
-    known = accepted(module, name)
-    if parameters is None or known is None:
-        return
-    for key in parameters:
+    check_parameters(document, (), target, parameters or {})
+
+
+def check_parameters(document: Document, keys: Keys, target: str, parameters: Mapping[str, Any]) -> None:
+    """Raise SpecError unless a ``module:name`` of this package takes the ``parameters`` that stand below a key."""
+    module, _, name = target.partition(":")
+    known = accepted(module, name) if module.startswith(f"{PACKAGE}.") else None
+    for key in parameters if known is not None else ():
         if key not in known:
             hint = nearest(key, known) or f"; it takes {', '.join(known) or 'none'}"
-            raise SpecError(f"{document.where(('parameters', key))}: {target} takes no parameter {key!r}{hint}")
+            where = document.where((*keys, "parameters", key))
+            raise SpecError(f"{where}: {target} takes no parameter {key!r}{hint}")
 
 
 def check_dataset(document: Document) -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from morphobench.errors import SpecError, nearest
-from morphobench.specs.checks import check_callable, check_reference
-from morphobench.specs.digest import PACKAGE, accepted
+from morphobench.errors import SpecError
+from morphobench.specs.checks import check_callable, check_parameters, check_reference
 from morphobench.specs.lines import Document
 
 # What names a spec itself; all else is handed on to the specs that extend it.
@@ -145,7 +144,7 @@ def _check(
     for keys, part in parts:
         if keys and keys[-2] == "on":
             check_reference(document, keys, keys[-1], documents["datasets"], "data set")
-        _check_parameters(document, keys, spec["class"], part.get("parameters", {}))
+        check_parameters(document, keys, spec["class"], part.get("parameters", {}))
         if part.get("weights"):
             check_reference(document, (*keys, "weights"), part["weights"], documents["weights"], "file of weights")
     if own.get("starts_from"):
@@ -154,18 +153,6 @@ def _check(
         check_reference(document, ("datasets", i), dataset, documents["datasets"], "data set")
     if spec.get("input") == "images":
         _check_images(document, spec, documents["datasets"])
-
-
-def _check_parameters(
-    document: Document, keys: tuple[str, ...], target: str, parameters: Mapping[str, Any]
-) -> None:
-    module, _, name = target.partition(":")
-    known = accepted(module, name) if module.startswith(f"{PACKAGE}.") else None
-    for key in parameters if known is not None else ():
-        if key not in known:
-            hint = nearest(key, known) or f"; it takes {', '.join(known) or 'none'}"
-            where = document.where((*keys, "parameters", key))
-            raise SpecError(f"{where}: {target} takes no parameter {key!r}{hint}")
 
 
 def _check_images(document: Document, spec: Mapping[str, Any], datasets: Mapping[str, Document]) -> None:
