@@ -11,6 +11,7 @@ import pandas as pd
 
 from morphobench.datasets.collection import ANNOTATION_COLUMNS, PlateSource
 from morphobench.datasets.reading import read_dataset
+from morphobench.errors import SpecError
 from morphobench.fetch.manifest import read_manifest
 from morphobench.files import atomic_path, write_json
 from morphobench.preprocessing.pipeline import run_pipeline
@@ -43,8 +44,7 @@ def prepare(
     collection = read_dataset(spec, raw_root)
     profiles = Path(profiles)
     plates = [_with_provenance(plate, {"dataset": spec["id"], "source": spec["source"]}) for plate in collection]
-    steps = run_pipeline(spec["preprocessing"], plates, profiles, profiles.parent / "scratch")
-    (profiles.parent / "scratch").rmdir()
+    steps = _run(spec["preprocessing"], plates, profiles)
     missing = [
         ("file", r["url"], "the provider does not have it") for r in read_manifest(manifest) if not r["size"]
     ]
@@ -69,6 +69,48 @@ def prepare(
     print(
         f"{steps['rows']} rows of {steps['plates']} plates, {steps['features_out']} features; left out: {counts}"
     )
+
+
+def prepare_model(
+    spec: Mapping[str, Any], *, raw_root: str | Path, profiles: str | Path, report: str | Path
+) -> None:
+    """Preprocess a dataset's plates for a network that takes profiles, by ``preprocessing_model`` of its spec.
+
+    The rows are those of :func:`prepare`, in the same order, with the same metadata; the features differ. The raw
+    plates are read a second time, so that a run without such a network need not prepare for it.
+
+    Parameters
+    ----------
+    spec
+        A dataset spec, resolved for a scale.
+    raw_root
+        The folder of the raw files.
+    profiles, report
+        The files to write: profiles, and counts as JSON with the features that were dropped and why.
+
+    Raises
+    ------
+    SpecError
+        If the spec has no ``preprocessing_model``.
+    """
+    if not spec.get("preprocessing_model"):
+        raise SpecError(
+            f"dataset {spec['id']} has no preprocessing_model; no network can be trained on its profiles"
+        )
+    facts = {"dataset": spec["id"], "source": spec["source"]}
+    collection = read_dataset(spec, raw_root)
+    plates = [_with_provenance(plate, {**facts, "branch": "model"}) for plate in collection]
+    steps = _run(spec["preprocessing_model"], plates, Path(profiles))
+    write_json(report, {**facts, "notes": collection.notes, "preprocessing": steps})
+    print(f"{steps['rows']} rows of {steps['plates']} plates, {steps['features_out']} features for networks")
+
+
+def _run(steps: list[dict[str, Any]], plates: list[PlateSource], profiles: Path) -> dict[str, Any]:
+    """Preprocess plates to a file, with a scratch folder of its own: two branches may be prepared at once."""
+    scratch = profiles.parent / f"scratch-{profiles.stem}"
+    report = run_pipeline(steps, plates, profiles, scratch)
+    scratch.rmdir()
+    return report
 
 
 def _with_provenance(plate: PlateSource, facts: dict[str, Any]) -> PlateSource:
