@@ -190,6 +190,11 @@ def method_spec(wildcards):
     return HOUSE.method_on(wildcards.method, wildcards.dataset)
 
 
+def evaluated_wells(wildcards):
+    """Which wells of the data set are scored."""
+    return HOUSE.datasets[wildcards.dataset]["evaluated_wells"]
+
+
 def correction_spec(wildcards):
     """The spec of a correction."""
     return HOUSE.methods[wildcards.correction]

@@ -19,8 +19,11 @@ rule embed:
         runtime=need("runtime", "method"),
     params:
         spec=method_spec,
+        wells=evaluated_wells,
         code=lambda wildcards: code_digest(
-            "morphobench.representations.apply", method_spec(wildcards)["class"]
+            "morphobench.representations.apply",
+            "morphobench.datasets.evaluated",
+            method_spec(wildcards)["class"],
         ),
     message:
         job_message(

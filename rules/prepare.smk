@@ -38,6 +38,44 @@ rule prepare:
         "../workflow/scripts/prepare.py"
 
 
+rule prepare_model:
+    input:
+        manifest=rules.fetch.output.manifest,
+    output:
+        profiles=f"{RESULTS}/{{dataset}}/prepared/model_profiles.parquet",
+        report=f"{RESULTS}/{{dataset}}/prepared/prepare_model.json",
+    log:
+        log_of("prepare_model", "{dataset}"),
+    benchmark:
+        benchmark_of("prepare_model", "{dataset}")
+    wildcard_constraints:
+        dataset=PLAN.pattern("network_datasets"),
+    conda:
+        "../envs/morphobench.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        spec=dataset_spec(
+            "id",
+            "source",
+            "reader",
+            "files",
+            "plates",
+            "reader_options",
+            "preprocessing_model",
+        ),
+        raw=lambda wildcards: PLAN.raw_folder(wildcards.dataset),
+        code=lambda wildcards: code_digest(
+            "morphobench.datasets.prepare", HOUSE.datasets[wildcards.dataset]["reader"]
+        ),
+    message:
+        job_message("Preparing the profiles of {wildcards.dataset} for networks")
+    script:
+        "../workflow/scripts/prepare_model.py"
+
+
 rule prepare_unit:
     input:
         files=rules.fetch.output.manifest,

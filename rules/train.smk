@@ -77,3 +77,55 @@ use rule train as train_gpu with:
             "Training {wildcards.method} on {wildcards.dataset} on a GPU, and embedding it (seed {wildcards.seed}, fold {wildcards.fold})",
             gpu=True,
         )
+
+
+rule train_network:
+    input:
+        profiles=f"{RESULTS}/{{dataset}}/prepared/model_profiles.parquet",
+        start=start_model,
+    output:
+        model=f"{RESULTS}/{EVALUATION}/model/model.json",
+        encoder=f"{RESULTS}/{EVALUATION}/model/encoder.safetensors",
+        profiles=f"{RESULTS}/{EVALUATION}/embedding.parquet",
+    log:
+        log_of("train_network", EVALUATION),
+    benchmark:
+        benchmark_of("train_network", EVALUATION)
+    wildcard_constraints:
+        method=PLAN.pattern("cpu_networks"),
+    conda:
+        "../envs/morphobench.yaml"
+    threads: cores
+    resources:
+        mem_mb=need("mem_mb", "method"),
+        runtime=need("runtime", "method"),
+    params:
+        spec=method_spec,
+        wells=evaluated_wells,
+        # Undeclared, as for images.
+        checkpoints=f"{RESULTS}/checkpoints/{EVALUATION}",
+        code=lambda wildcards: code_digest(method_spec(wildcards)["class"]),
+    message:
+        job_message(
+            "Training {wildcards.method} on the profiles of {wildcards.dataset}, and embedding them (seed {wildcards.seed})"
+        )
+    script:
+        "../workflow/scripts/train_network.py"
+
+
+use rule train_network as train_network_gpu with:
+    log:
+        log_of("train_network_gpu", EVALUATION),
+    benchmark:
+        benchmark_of("train_network_gpu", EVALUATION)
+    wildcard_constraints:
+        method=PLAN.pattern("gpu_networks"),
+    resources:
+        mem_mb=need("mem_mb", "method"),
+        runtime=need("runtime", "method"),
+        gpu=gpus,
+    message:
+        job_message(
+            "Training {wildcards.method} on the profiles of {wildcards.dataset} on a GPU, and embedding them (seed {wildcards.seed})",
+            gpu=True,
+        )

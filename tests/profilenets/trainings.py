@@ -59,6 +59,7 @@ PARAMETERS = {
     "dropout": 0.1,
     "order": 2,
     "window": "two_sided",
+    "adapter": "shared",
     "epochs": 2,
     "source_epochs": 0,
     "batch_size": 8,

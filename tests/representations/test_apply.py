@@ -13,7 +13,11 @@ from morphobench.representations.apply import represent
 
 FOLDER = Path(__file__).resolve().parents[2] / "specs" / "methods"
 ALL = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(FOLDER.glob("*.yaml"))}
-ALL = {name: spec for name, spec in ALL.items() if spec.get("input") != "images" and "extends" not in spec}
+ALL = {
+    name: spec
+    for name, spec in ALL.items()
+    if spec.get("input", "profiles") == "profiles" and "extends" not in spec
+}
 SPECS = {name: spec for name, spec in ALL.items() if spec["kind"] in ("representation", "control")}
 SPECS = {name: spec for name, spec in SPECS.items() if spec["class"].startswith("morphobench.representations")}
 

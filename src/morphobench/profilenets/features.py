@@ -145,11 +145,14 @@ class FeatureSpace:
         Raises
         ------
         DataError
-            If a feature is unknown and that is an error, or the data set has none of the features.
+            If a feature occurs twice, one is unknown and that is an error, or the data set has none of the features.
         """
         if unknown not in ("error", "leave_out"):
             raise ValueError(f"unknown is {unknown!r}, expected error or leave_out")
         places = {name: place for place, name in enumerate(names)}
+        if len(places) < len(names):
+            twice = next(name for place, name in enumerate(names) if places[name] != place)
+            raise DataError(f"{where}: feature {twice} occurs twice; expected each once")
         columns = np.array([places.get(name, -1) for name in self.names], dtype=np.int64)
         strange = tuple(sorted(set(names) - set(self.names)))
         if not (columns >= 0).any():

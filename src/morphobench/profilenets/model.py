@@ -21,6 +21,7 @@ from morphobench.profilenets.features import Alignment, FeatureSpace
 from morphobench.profilenets.hyena import Hyena
 
 _SPREAD = 0.02
+ADAPTERS = ("shared", "own")
 
 
 class SourceEmbedding(nn.Module):
@@ -64,6 +65,19 @@ class SourceEmbedding(nn.Module):
         return functional.embedding(codes, torch.cat([self.known, self.added]))
 
 
+class OwnAdapters(nn.Module):
+    """A linear layer for each feature's value (equation 6), instead of one for all."""
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(features, width) * _SPREAD)
+        self.bias = nn.Parameter(torch.zeros(features, width))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (B, F, W) of (B, F, 1)."""
+        return values * self.weight + self.bias
+
+
 class Block(nn.Module):
     """Pre-norm: x + Hyena(norm x), then x + MLP(norm x), with x kept in float32."""
 
@@ -95,6 +109,9 @@ class CellPainTR(nn.Module):
         Number of blocks (4), width of their MLPs in units of W (4), and dropout of the first one's input (0.1).
     order, filter_options
         See :class:`morphobench.profilenets.hyena.Hyena`.
+    adapter
+        ``shared``: one linear layer takes the values of all features, as in the authors' code; ``own``: each
+        feature has one of its own, as equation 6 says.
     added_sources
         Rows by which the source embedding was extended.
 
@@ -107,7 +124,7 @@ class CellPainTR(nn.Module):
     -----
     Weights start as in the authors' code: normal with deviation 0.02, divided by sqrt(2 blocks) where a block adds
     to the residual stream; biases, [CLS] and the mask vector at zero; PyTorch's start for the short convolutions
-    and the regressor. The value's adapter is one linear layer for all features (the text has one for each).
+    and the regressor.
 
     What is invariant: permuting columns with their names, and any value where ``masked`` is set. What is not: the
     operator convolves over positions, so it matters to training which names lie next to each other in sorted
@@ -126,9 +143,12 @@ class CellPainTR(nn.Module):
         dropout: float = 0.1,
         order: int = 2,
         filter_options: Mapping[str, Any] | None = None,
+        adapter: str = "shared",
         added_sources: int = 0,
     ) -> None:
         super().__init__()
+        if adapter not in ADAPTERS:
+            raise SpecError(f"adapter is {adapter!r}, expected one of {', '.join(ADAPTERS)}")
         self.names = FeatureSpace.from_names(names).names
         self._options = {
             "width": width,
@@ -137,12 +157,13 @@ class CellPainTR(nn.Module):
             "dropout": dropout,
             "order": order,
             "filter_options": dict(filter_options or {}),
+            "adapter": adapter,
         }
         by_name = torch.as_tensor(np.argsort(np.array(self.names, dtype=object), kind="stable"))
         # They follow from the names, so they are no part of the state.
         self.register_buffer("to_tokens", by_name, persistent=False)
         self.register_buffer("to_names", torch.argsort(by_name), persistent=False)
-        self.value = nn.Linear(1, width)
+        self.value = nn.Linear(1, width) if adapter == "shared" else OwnAdapters(len(names), width)
         self.identity = nn.Parameter(torch.randn(len(names), width) * _SPREAD)
         self.cls_identity = nn.Parameter(torch.randn(width) * _SPREAD)
         self.cls = nn.Parameter(torch.zeros(width))

@@ -41,9 +41,14 @@ class ProfileMethod(ABC):
 
     @abstractmethod
     def embed(
-        self, profiles: Profiles | str | Path, folder: str | Path, *, hardware: Hardware | None = None
+        self,
+        profiles: Profiles | str | Path,
+        folder: str | Path,
+        *,
+        wells: str = "all",
+        hardware: Hardware | None = None,
     ) -> Profiles:
-        """Return the representations of all rows of the profiles by a model's folder."""
+        """Return the representations of the chosen wells of the profiles by a model's folder."""
 
 
 def build_recipe(spec: dict[str, Any], seed: int) -> ProfileMethod:

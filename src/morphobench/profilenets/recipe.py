@@ -31,7 +31,7 @@ from morphobench.profiles import Profiles
 
 STAGES = (1, 2, 3, "tokens")
 # What a model must share with the one it starts from: its network, and what is held out from training.
-SHARED = ("width", "blocks", "expansion", "dropout", "order", "window", "source")
+SHARED = ("width", "blocks", "expansion", "dropout", "order", "window", "adapter", "source")
 HELD_OUT = ("split", "split_seed", "fraction", "hidden")
 
 
@@ -45,7 +45,7 @@ class CellPainTRRecipe(ProfileMethod):
         1, 2 or 3; or ``tokens``, which adds tokens for the sources of the profiles that the model has none for and
         fits these alone, to all wells of these sources that ``wells`` chooses, those held out for testing
         included, but to none of their labels (section D.3).
-    width, blocks, expansion, dropout, order
+    width, blocks, expansion, dropout, order, adapter
         See :class:`morphobench.profilenets.model.CellPainTR`.
     window
         See :class:`morphobench.profilenets.hyena.ImplicitFilter`.
@@ -75,6 +75,7 @@ class CellPainTRRecipe(ProfileMethod):
     dropout: float
     order: int
     window: str
+    adapter: str
     epochs: int
     source_epochs: int
     batch_size: int
@@ -171,9 +172,14 @@ class CellPainTRRecipe(ProfileMethod):
         return read_network(folder)
 
     def embed(
-        self, profiles: Profiles | str | Path, folder: str | Path, *, hardware: Hardware | None = None
+        self,
+        profiles: Profiles | str | Path,
+        folder: str | Path,
+        *,
+        wells: str = "all",
+        hardware: Hardware | None = None,
     ) -> Profiles:
-        """Return the representations of all rows of the profiles, in their order, by a model's folder.
+        """Return the representations of rows of the profiles, in their order, by a model's folder.
 
         Features that the network knows and the profiles lack are masked. ``Metadata_Split`` says what the recipe
         holds out.
@@ -182,6 +188,8 @@ class CellPainTRRecipe(ProfileMethod):
         ----------
         profiles, folder, hardware
             As for :meth:`train`, which must have written the folder; the profiles may be others.
+        wells
+            Which rows: ``all``, ``controls`` or ``curated``, whatever the model was trained on.
 
         Raises
         ------
@@ -194,6 +202,7 @@ class CellPainTRRecipe(ProfileMethod):
         self._check(trained, tuple(plain(asdict(self))))
         rows = rows_of(profiles)
         metadata = rows.metadata().reset_index(drop=True)
+        metadata["Metadata_Split"] = split_rows(metadata, **self._split(), source=self.source)
         data = ProfileData(
             profiles,
             composition="plate",
@@ -202,6 +211,7 @@ class CellPainTRRecipe(ProfileMethod):
             space=trained.space,
             sources=trained.sources,
             split={"strategy": "none"},
+            wells=wells,
             source=self.source,
             unknown=self.unknown,
         )
@@ -212,10 +222,9 @@ class CellPainTRRecipe(ProfileMethod):
         wrong = ~np.isfinite(features).all(axis=1)
         if wrong.any():
             raise DataError(
-                f"{rows.where}: the representation of row {int(wrong.argmax())} is not finite; the network has "
-                f"diverged"
+                f"{rows.where}: the representation of row {data.rows[int(wrong.argmax())]} is not finite; the "
+                f"network has diverged"
             )
-        metadata["Metadata_Split"] = split_rows(metadata, **self._split(), source=self.source)
         facts = trained.facts
         provenance = {
             "method": facts["method"],
@@ -226,7 +235,9 @@ class CellPainTRRecipe(ProfileMethod):
             "selected": facts["selected"],
             "absent_features": list(data.alignment.absent),
             "features_left_out": list(data.alignment.unknown),
+            "evaluated_wells": wells,
         }
+        metadata = metadata.iloc[data.rows].reset_index(drop=True)
         names = tuple(f"cellpaintr_{i:04d}" for i in range(features.shape[1]))
         return Profiles(metadata, features, names, provenance)
 
@@ -330,6 +341,7 @@ class CellPainTRRecipe(ProfileMethod):
                     dropout=self.dropout,
                     order=self.order,
                     filter_options={"window": self.window},
+                    adapter=self.adapter,
                 )
         network = parent.network().requires_grad_(True)
         if self.fits_tokens:

@@ -148,7 +148,7 @@ def required_evaluations(
 
     A pair of method and correction runs only if a cell needs it: for the first seed if both are deterministic, for
     the first ``trainings`` seeds in a table of several folds, whose spread is over folds, or if the method is
-    trained on images, else for every seed. All run for every fold.
+    trained, else for every seed. All run for every fold.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def required_evaluations(
             for name in (method, cell.correction):
                 if name not in method_specs:
                     raise SpecError(f"table {spec['id']}: row {cell.row!r} names no method: {name!r}")
-            few = len(folds) > 1 or method_specs[method].get("input") == "images"
+            few = len(folds) > 1 or method_specs[method].get("input", "profiles") != "profiles"
             own = seeds[:trainings] if few else seeds
             fixed = all(method_specs[name]["deterministic"] for name in (method, cell.correction))
             for seed in own[:1] if fixed else own:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from morphobench.corrections.apply import build, parameter_values
 from morphobench.errors import NotApplicable
+from morphobench.profilenets.splits import split as split_rows
 from morphobench.profiles import Profiles, check_profiles
 from morphobench.representations.base import Representation
 
@@ -15,7 +17,10 @@ from morphobench.representations.base import Representation
 def represent(
     profiles: Profiles, annotations: pd.DataFrame | None, spec: dict[str, Any], seed: int = 0
 ) -> Profiles:
-    """Return profiles in the representation a method spec names; rows and metadata stay as they are.
+    """Return profiles in the representation a method spec names; rows stay as they are.
+
+    So do metadata, unless the spec has a ``split``: which wells are for testing is then chosen as it says, so that
+    what is not trained can stand beside networks that were trained without these wells.
 
     Parameters
     ----------
@@ -24,7 +29,8 @@ def represent(
     annotations
         The data set's gene sets (``entity, set, collection``), or None.
     spec
-        A method spec of kind ``representation`` or ``control``.
+        A method spec of kind ``representation`` or ``control``; its ``split``, if it has one, holds arguments of
+        :func:`morphobench.profilenets.splits.split`.
     seed
         Of the representation.
 
@@ -50,6 +56,9 @@ def represent(
     result = representation.embed(profiles, annotations)
     if len(result) != len(profiles) or not result.metadata.equals(profiles.metadata):
         raise RuntimeError(f"{spec['id']} changed the rows of the profiles")
+    if spec.get("split"):
+        metadata = result.metadata.assign(Metadata_Split=split_rows(result.metadata, **spec["split"]))
+        result = replace(result, metadata=metadata, provenance={**result.provenance, "split": spec["split"]})
     result = result.with_features(
         result.features, result.names, method=spec["id"], method_spec=parameter_values(spec), seed=seed
     )

@@ -61,14 +61,17 @@ def check_dataset(document: Document) -> None:
         check_callable(document, ("reader",))
     if spec.get("images"):
         _check_images(document)
+    if spec.get("preprocessing_model") and not spec["reader"]:
+        raise SpecError(f"{document.where(('preprocessing_model',))}: there is no reader of profiles to prepare")
     if not (spec["reader"] or spec.get("images")):
         raise SpecError(f"{document.where(('reader',))}: neither a reader of profiles nor a key 'images'")
     parts = [((), spec), *((("scales", scale), overlay) for scale, overlay in spec["scales"].items())]
     for keys, part in parts:
-        for i, step in enumerate(part.get("preprocessing", [])):
-            where = (*keys, "preprocessing", i)
-            check_reference(document, (*where, "step"), step["step"], _steps(), "preprocessing step")
-            _check_keys(document, where, step, _steps()[step["step"]], f"step {step['step']}")
+        for branch in ("preprocessing", "preprocessing_model"):
+            for i, step in enumerate(part.get(branch, [])):
+                where = (*keys, branch, i)
+                check_reference(document, (*where, "step"), step["step"], _steps(), "preprocessing step")
+                _check_keys(document, where, step, _steps()[step["step"]], f"step {step['step']}")
         _check_keys(document, (*keys, "simulate"), part.get("simulate"), _simulator_keys(spec), spec["simulator"])
         if spec["reader"]:
             _check_keys(

@@ -119,6 +119,8 @@ def resolve_dataset(spec: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
         resolved["source"] = "real" if config.get("mirror") else "simulated"
     resolved.setdefault("images", None)
     resolved.setdefault("folds", None)
+    resolved.setdefault("preprocessing_model", None)
+    resolved.setdefault("evaluated_wells", "all")
     resolved["local"] = (config.get("local") or {}).get(spec["id"])
     if resolved["local"]:
         # The user's files take the place of simulated ones, and so do the addresses of the fixed ones.
@@ -152,13 +154,13 @@ def _with_subset(spec: dict[str, Any], subset: Mapping[str, Any]) -> dict[str, A
         # What images and measured profiles share, they share also in part.
         changed = {"images": {"units": list(units), "options": options}}
         if choices:
-            changed["plates"] = {"select": {k: v for k, v in options.items() if k in choices}}
+            changed["plates"] = {"select": _whole_scenario({k: v for k, v in options.items() if k in choices})}
             changed["images"]["options"] = {k: v for k, v in options.items() if k in spec["images"]["options"]}
     elif spec["plates"]:
         known = tuple(spec["plates"]["select"])
         # Plates may have numbers as names, so only what stands alone is taken for a number.
         select = {k: v if isinstance(v, list) else _unquoted(v) for k, v in subset.items()}
-        changed = {"plates": {"select": select}}
+        changed = {"plates": {"select": _whole_scenario(select)}}
     else:
         raise SpecError(f"{where}: this data set is small and has no parts to choose from")
     for key in subset:
@@ -167,6 +169,11 @@ def _with_subset(spec: dict[str, Any], subset: Mapping[str, Any]) -> dict[str, A
                 f"{where} has no key {key!r}{nearest(key, list(known)) or '; it takes ' + ', '.join(known)}"
             )
     return merged(spec, changed)
+
+
+def _whole_scenario(select: dict[str, Any]) -> dict[str, Any]:
+    # A scenario is sources and types of plates: those of the spec give way to it, those named beside it do not.
+    return {"sources": None, "plate_types": None, **select} if select.get("scenario") is not None else select
 
 
 def _unquoted(value: Any) -> Any:

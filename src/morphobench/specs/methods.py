@@ -16,6 +16,8 @@ from morphobench.specs.lines import Document
 _OWN = ("id", "label", "summary", "extends")
 # What lies over the rest of a spec and is merged key by key.
 _OVERLAYS = ("on", "scales")
+# By input of a method that is trained, the key of a data set's spec that provides it.
+TRAINED_ON = {"images": "images", "model_profiles": "preprocessing_model"}
 NEEDED = ("kind", "class", "parameters", "deterministic", "reference", "resources")
 
 
@@ -151,28 +153,41 @@ def _check(
         check_reference(document, ("starts_from",), own["starts_from"], documents["methods"], "method")
     for i, dataset in enumerate(own["datasets"] if isinstance(own.get("datasets"), list) else []):
         check_reference(document, ("datasets", i), dataset, documents["datasets"], "data set")
-    if spec.get("input") == "images":
-        _check_images(document, spec, documents["datasets"])
+    if spec.get("split") and spec.get("input", "profiles") != "profiles":
+        raise SpecError(
+            f"{document.path}: method {spec['id']!r} is trained and has a key 'split'; expected its parameters to "
+            f"say what is held out"
+        )
+    if spec.get("input", "profiles") != "profiles":
+        _check_input(document, spec, documents["datasets"])
 
 
-def _check_images(document: Document, spec: Mapping[str, Any], datasets: Mapping[str, Document]) -> None:
+def _check_input(document: Document, spec: Mapping[str, Any], datasets: Mapping[str, Document]) -> None:
+    """Raise SpecError unless a method that is trained lists its data sets, and each has what it is trained on."""
     where = document.where(("datasets",) if "datasets" in document.value else ())
+    needed = TRAINED_ON[spec["input"]]
     if spec.get("datasets", "all") == "all":
-        raise SpecError(f"{where}: a method of images needs a list of data sets under 'datasets'")
+        raise SpecError(
+            f"{where}: a method with input {spec['input']!r} needs a list of data sets under 'datasets'"
+        )
     for dataset in spec["datasets"]:
-        if dataset in datasets and not datasets[dataset].value.get("images"):
-            raise SpecError(f"{where}: data set {dataset!r} has no images")
+        if dataset in datasets and not datasets[dataset].value.get(needed):
+            raise SpecError(f"{where}: data set {dataset!r} has no {needed}")
 
 
 def check_starts(specs: Mapping[str, Mapping[str, Any]], documents: Mapping[str, Document]) -> None:
-    """Raise SpecError unless what a training starts from is itself trained on images, on the same data sets."""
+    """Raise SpecError unless what a training starts from is itself trained, on the same kind of input and data."""
     for name, spec in specs.items():
         start = spec.get("starts_from")
         if not start:
             continue
         where = documents[name].where(("starts_from",))
-        if specs[start].get("input") != "images" or spec.get("input") != "images":
-            raise SpecError(f"{where}: {name!r} starts from {start!r}; expected two methods with input 'images'")
+        own, other = spec.get("input", "profiles"), specs[start].get("input", "profiles")
+        if own not in TRAINED_ON or other != own:
+            raise SpecError(
+                f"{where}: {name!r} with input {own!r} starts from {start!r} with input {other!r}; expected two "
+                f"methods with input 'images', or two with 'model_profiles'"
+            )
         lacking = [d for d in spec["datasets"] if d not in specs[start]["datasets"]]
         if lacking:
             raise SpecError(f"{where}: {start!r} does not take data set {lacking[0]!r}, which {name!r} takes")

@@ -16,6 +16,7 @@ from morphobench.report.cells import expand_cells, metric_ids, required_evaluati
 from morphobench.report.figures_rows import shown_profiles
 from morphobench.specs.checks import REPRESENTATIONS
 from morphobench.specs.house import House
+from morphobench.specs.methods import TRAINED_ON
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,17 @@ class Plan:
         elif kind in ("cpu_representations", "gpu_representations"):
             gpu = kind.startswith("gpu")
             ids = [m["id"] for m in methods if m["input"] == "profiles" and bool(m["resources"]["gpu"]) == gpu]
-        elif kind in ("cpu_image_methods", "gpu_image_methods"):
-            gpu = kind.startswith("gpu")
-            ids = [m["id"] for m in methods if m["input"] == "images" and bool(m["resources"]["gpu"]) == gpu]
+        elif kind in ("cpu_image_methods", "gpu_image_methods", "cpu_networks", "gpu_networks"):
+            gpu, taken = kind.startswith("gpu"), "images" if "image" in kind else "model_profiles"
+            ids = [m["id"] for m in methods if m["input"] == taken and bool(m["resources"]["gpu"]) == gpu]
         elif kind == "corrections":
             ids = [m["id"] for m in self.house.methods.values() if m["kind"] == "correction"]
         elif kind == "pixel_datasets":
             ids = [i for i, d in self.house.datasets.items() if d["images"] and not d["reader"]]
         elif kind == "profile_datasets":
             ids = [i for i, d in self.house.datasets.items() if d["reader"]]
+        elif kind == "network_datasets":
+            ids = [i for i, d in self.house.datasets.items() if d["preprocessing_model"]]
         elif kind == "image_datasets":
             ids = [i for i, d in self.house.datasets.items() if d["images"]]
         elif kind == "units":
@@ -234,8 +237,10 @@ class Plan:
         rows = []
         for cell in cells:
             embedding = f"{cell.dataset}/{cell.method}/seed{cell.seed}/fold{cell.fold}"
-            trained = self.house.methods[cell.method]["input"] == "images"
-            stages = ("simulate", "fetch", "prepare", "prepare_images", "pixels")
+            taken = self.house.methods[cell.method]["input"]
+            trained = taken in TRAINED_ON
+            stages = ["simulate", "fetch", "prepare", "prepare_images", "pixels"]
+            stages += ["prepare_model"] if taken == "model_profiles" else []
             logs = [f"{results}/logs/{rule}/{cell.dataset}.log" for rule in stages]
             if trained:
                 logs += self._training_logs(cell, results)
@@ -267,7 +272,8 @@ class Plan:
         if method["starts_from"]:
             logs = self._training_logs(replace(cell, method=method["starts_from"]), results)
         where = f"{cell.dataset}/{cell.method}/seed{cell.seed}/fold{cell.fold}.log"
-        return [*logs, f"{results}/logs/train/{where}", f"{results}/logs/train_gpu/{where}"]
+        rule = "train" if method["input"] == "images" else "train_network"
+        return [*logs, f"{results}/logs/{rule}/{where}", f"{results}/logs/{rule}_gpu/{where}"]
 
     def _published_digests(self, spec: dict[str, Any]) -> dict[str, str]:
         named = [part["published"] for part in (spec, *spec["blocks"]) if part.get("published")]
