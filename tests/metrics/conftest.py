@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from morphobench.metrics.evaluation import Evaluation
 from morphobench.metrics.neighbours import compute_neighbours, required_neighbours
 from morphobench.profiles import Profiles
+from morphobench.specs.lines import load_yaml
+from morphobench.specs.metrics import resolve_metrics
 
 from . import ROOT
 
@@ -66,9 +67,9 @@ def gene_screen(n=72, dims=6, seed=0):
 
 
 def all_specs() -> list[dict]:
-    """Every metric spec of the repository, in order of its file name."""
+    """Every metric spec of the repository, derived ones whole, in order of its file name."""
     paths = sorted((ROOT / "specs/metrics").glob("*.yaml"))
-    return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths]
+    return [document.value for document in resolve_metrics({p.stem: load_yaml(p) for p in paths}).values()]
 
 
 def evaluation_of(profiles: Profiles, annotations=None, seed: int = 0) -> Evaluation:

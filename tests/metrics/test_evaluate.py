@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from morphobench.errors import NotApplicable
+from morphobench.metrics import graph
 from morphobench.metrics.evaluate import COLUMNS, PeakMemory, evaluate
 from morphobench.metrics.evaluation import Score
 from morphobench.metrics.health import health
@@ -156,6 +157,47 @@ def test_aggregates_wait_for_their_parts_and_name_the_missing_one():
     assert frame.loc["sad", "reason"] == "pointless is not_applicable: no meaning here"
     assert frame.loc["lost", "reason"] == "nowhere is not among the metrics evaluated"
     assert frame.loc["ring", "status"] == "not_applicable"
+
+
+def counted(evaluation):
+    return Score(float(len(evaluation.profiles)), 0, 0, len(evaluation.profiles))
+
+
+def genes_of(evaluation):
+    return Score(float(len(evaluation.annotations)), 0, 0, 1)
+
+
+def test_a_metric_with_a_split_is_given_its_wells_alone():
+    profiles = screen()
+    gene = np.where(profiles.column("Metadata_Split") == "test", "g", None)
+    specs = [
+        spec("counted"),
+        *(spec("counted", id=f"counted_{split}", split=split) for split in ("train", "val", "test")),
+        spec("genes_of", split="test", needs=["Metadata_Gene"], needs_annotations="corum"),
+        {**aggregate("whole", "counted_train", "counted_test"), "split": "test"},
+        {**aggregate("none", "counted_val"), "split": "test"},
+    ]
+    annotations = gene_screen()[1]
+    frame = run(specs, changed(profiles, Metadata_Gene=gene), annotations).set_index("metric")
+    assert frame["status"].tolist() == ["ok", "ok", "not_applicable", "ok", "ok", "ok", "not_applicable"]
+    assert frame["value"].dropna().tolist() == [72, 48, 24, len(annotations), 36]
+    assert frame["reason"]["counted_val"] == "the val split is empty"
+    assert frame["reason"]["none"] == "counted_val is not_applicable: the val split is empty"
+
+
+def test_leiden_clusters_once_for_each_split(monkeypatch):
+    sizes = []
+    clustering = graph.best_clustering
+
+    def best_clustering(weights, *more):
+        sizes.append(weights.shape[0])
+        return clustering(weights, *more)
+
+    monkeypatch.setattr(graph, "best_clustering", best_clustering)
+    frame = run([s for s in all_specs() if s["id"].startswith("leiden")])
+    assert frame["metric"].tolist() == ["leiden_ari", "leiden_ari_test", "leiden_nmi", "leiden_nmi_test"]
+    assert frame["n"].tolist() == [72, 24, 72, 24]
+    assert sizes == [72, 24]
 
 
 def test_collapsed_embedding_runs_no_metric():

@@ -4,10 +4,14 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics.pairwise import cosine_similarity
 
-from morphobench.errors import NotApplicable
-from morphobench.metrics.evaluation import bootstrap_mean, codes_of, jackknife_interval, mean_score
+from morphobench.errors import DataError, NotApplicable
+from morphobench.metrics.accuracy import knn_accuracy
+from morphobench.metrics.evaluation import Evaluation, bootstrap_mean, codes_of, jackknife_interval, mean_score
+from morphobench.metrics.neighbours import compute_neighbours, features_digest
 
 from .conftest import changed, evaluation_of
 
@@ -64,6 +68,49 @@ def test_once_computes_once(small):
     evaluation, calls = evaluation_of(small), []
     assert [evaluation.once("k", lambda: calls.append(1) or 7) for _ in range(2)] == [7, 7]
     assert len(calls) == 1
+
+
+def test_restricted_to_a_split(small):
+    shuffled = small.rows(np.random.default_rng(0).permutation(len(small)))
+    split = shuffled.column("Metadata_Split")
+    graph = compute_neighbours(shuffled.features, {"euclidean": 5, ("test", "cosine"): 4}, split=split)
+    annotations = pd.DataFrame({"entity": ["a"], "set": ["b"], "collection": ["c"]})
+    evaluation = Evaluation(shuffled, graph, annotations, 7, batch="Metadata_Plate", label="Metadata_Compound")
+    part = evaluation.restricted("test")
+    np.testing.assert_array_equal(part.profiles.features, shuffled.features[split == "test"])
+    wells = shuffled.metadata[split == "test"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(part.profiles.metadata, wells)
+    assert (part.seed, part.batch, part.label) == (7, "Metadata_Plate", "Metadata_Compound")
+    assert part.annotations is annotations
+    # Neighbours are those within the split, numbered as its rows; none of the whole set are passed off as such.
+    distance = 1 - cosine_similarity(part.profiles.features.astype(float))
+    np.fill_diagonal(distance, np.inf)
+    np.testing.assert_array_equal(part.graph("cosine", 3).indices, np.argsort(distance, axis=1)[:, :3])
+    with pytest.raises(DataError, match="holds 0 euclidean neighbours"):
+        part.graph("euclidean", 3)
+    with pytest.raises(NotApplicable, match="24 wells are too few for 24 neighbours"):
+        part.graph("cosine", 24)
+    assert part.neighbours.digest == features_digest(part.profiles.features)
+    assert Evaluation(shuffled, None, None, 0).restricted("test").neighbours is None
+
+
+def test_a_split_shares_with_itself_alone(small):
+    evaluation, calls = evaluation_of(small), []
+    places = [evaluation, evaluation.restricted("train"), evaluation.restricted("test")]
+    for number, place in enumerate([*places, evaluation.restricted("test")]):
+        place.once("k", lambda number=number: calls.append(number))
+    assert calls == [0, 1, 2]
+    assert evaluation.restricted("test") is places[2]
+
+
+def test_an_empty_or_unknown_split_and_the_other_wells_of_a_restricted_evaluation(small):
+    evaluation = evaluation_of(small)
+    with pytest.raises(NotApplicable, match="^the val split is empty$"):
+        evaluation.restricted("val")
+    with pytest.raises(ValueError, match="split is 'tset', expected one of train, val, test"):
+        evaluation.restricted("tset")
+    with pytest.raises(NotApplicable, match="^the train split is empty$"):
+        knn_accuracy(evaluation.restricted("test"))
 
 
 def test_missing_column_does_not_apply(small):

@@ -92,9 +92,11 @@ def _run(spec: dict, argument: Any) -> tuple[dict[str, Score], float, float]:
     began = time.perf_counter()
 
     def call():
+        given = argument
         if isinstance(argument, Evaluation):
-            _check_needs(spec, argument)
-        return resolve(spec["function"])(argument, **(spec.get("parameters") or {}))
+            given = argument.restricted(spec["split"]) if spec.get("split") else argument
+            _check_needs(spec, given)
+        return resolve(spec["function"])(given, **(spec.get("parameters") or {}))
 
     with PeakMemory() as peak:
         scores = _isolated(call)
@@ -137,7 +139,8 @@ def evaluate(
     annotations
         Long table ``entity, set, collection``, or None.
     specs
-        Metric specs; the rows follow their order.
+        Metric specs; the rows follow their order. A metric whose spec has a key ``split`` is given the wells of
+        that split alone (:meth:`~morphobench.metrics.evaluation.Evaluation.restricted`).
     seed
         Seed of everything random.
     wildcards

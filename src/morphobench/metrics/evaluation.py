@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -82,6 +82,32 @@ class Evaluation:
         if key not in self._shared:
             self._shared[key] = compute()
         return self._shared[key]
+
+    def restricted(self, split: str) -> Evaluation:
+        """Return the evaluation of one split's wells, as if there were no others.
+
+        Every call returns the same object, so that what :meth:`once` keeps is shared among the metrics of a split
+        and with no others.
+
+        Parameters
+        ----------
+        split
+            ``train``, ``val`` or ``test``. The rows are numbered as :meth:`rows` has them; annotations, seed and
+            columns stay, and the neighbour graphs are those within the split.
+
+        Raises
+        ------
+        NotApplicable
+            If the split is empty.
+        """
+
+        def compute() -> Evaluation:
+            profiles = self.profiles.rows(self.rows(split))
+            graphs = self.neighbours
+            within = None if graphs is None else graphs.within(split, profiles.features)
+            return replace(self, profiles=profiles, neighbours=within, _shared={})
+
+        return self.once(("restricted", split), compute)
 
     def column(self, name: str) -> np.ndarray:
         """Return a metadata column as an object array; NotApplicable if the profiles lack it."""

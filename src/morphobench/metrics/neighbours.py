@@ -64,6 +64,11 @@ class Neighbours:
             raise DataError(f"the neighbour graph holds {held} {what}, expected at least {k}")
         return Graph(graph.indices[:, :k], graph.distances[:, :k])
 
+    def within(self, split: str, features: np.ndarray) -> Neighbours:
+        """Return the graphs within a split as those of its rows alone, whose ``features`` are (N, D) numbers."""
+        graphs = (self.parts.get((split, space)) for space in SPACES)
+        return Neighbours(*graphs, features_digest(features))
+
 
 def features_digest(features: np.ndarray, split: np.ndarray | None = None) -> str:
     """Return a SHA-256 over shape and float32 content of a feature matrix, and over the rows' splits if given."""

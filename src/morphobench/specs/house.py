@@ -11,10 +11,11 @@ from typing import Any
 
 from morphobench.errors import SpecError, nearest
 from morphobench.report.claims import read_claims
-from morphobench.specs.checks import check_callable, check_dataset, check_reference, check_table
+from morphobench.specs.checks import check_dataset, check_reference, check_table
 from morphobench.specs.figures import check_figure
 from morphobench.specs.lines import Document, load_yaml
 from morphobench.specs.methods import resolve_methods
+from morphobench.specs.metrics import resolve_metrics
 from morphobench.specs.schema import check
 
 KINDS = ("datasets", "weights", "methods", "metrics", "tables", "figures")
@@ -32,7 +33,7 @@ class House:
         The validated configuration.
     datasets, weights, methods, metrics, tables, figures
         Specs by id; datasets, methods and tables are resolved for the configuration's scale, datasets also for its
-        mirror.
+        mirror; metrics derived from others are whole.
     """
 
     root: Path
@@ -91,8 +92,7 @@ def load_house(
     documents = {kind: _read_kind(root, kind, schemas) for kind in KINDS}
     _check_config(config, documents, command_line)
     methods = resolve_methods(documents, config["scale"])
-    for document in documents["metrics"].values():
-        check_callable(document, ("function",), parameters=document.value["parameters"])
+    documents["metrics"] = resolve_metrics(documents["metrics"])
     for document in documents["datasets"].values():
         check_dataset(document)
     for document in documents["tables"].values():
