@@ -36,6 +36,7 @@ BATCH_SCREENS = {
         "plate_effect": 0.0,
     },
     "cpg0016": {
+        "sources": 2,
         "batches_per_source": 2,
         "wells": 84,
         "compounds": 16,
@@ -71,7 +72,7 @@ GENES = {"genes": 600, "complexes": 80, "complex_size": 5}
 SINGLE = {"weeks": 2, "weeks_per_compound": 1, "compounds_per_mechanism": 3, "unannotated": 0}
 TREATMENT_SCREENS = {
     "bbbc021": {**SINGLE, "batch_effect": 0.0, "plate_effect": 0.0},
-    "cpg0016": {"batch_effect": 0.0, "plate_effect": 0.0, "source_effect": 0.0},
+    "cpg0016": {"sources": 2, "batch_effect": 0.0, "plate_effect": 0.0, "source_effect": 0.0},
     "funk22_published": GENES,
 }
 TREATMENT_STRENGTHS = {

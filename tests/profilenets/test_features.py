@@ -108,3 +108,9 @@ def test_nothing_in_common():
         DataError, match=r"^toy: none of its 2 features \(such as a\) is among the 5 that the model"
     ):
         space.align(["a", "b"], "toy", unknown="leave_out")
+
+
+def test_a_table_with_a_feature_twice_is_refused():
+    space = FeatureSpace.from_names(["Cells_DNA_a", "Cells_DNA_b"])
+    with pytest.raises(DataError, match="^file.parquet: feature Cells_DNA_b occurs twice; expected each once"):
+        space.align(["Cells_DNA_b", "Cells_DNA_a", "Cells_DNA_b"], "file.parquet")

@@ -289,3 +289,34 @@ def test_wrong_input_is_refused():
         SourceEmbedding(0, 0, 4)
     with pytest.raises(SpecError, match="0 sources to add"):
         network().extend_sources(0)
+
+
+def test_own_adapters_take_each_feature_by_its_own_weight():
+    """Equation 6; equal weights make it the shared layer of the code."""
+    own, shared = (network(sources=2, adapter=kind) for kind in ("own", "shared"))
+    assert own.arguments["adapter"] == "own"
+    state = {name: value.clone() for name, value in own.state_dict().items()}
+    assert state["value.weight"].shape == (len(NAMES), 8)
+    same = {**shared.state_dict()}
+    same["value.weight"] = shared.value.weight.detach()[:, 0].repeat(len(NAMES), 1)
+    same["value.bias"] = shared.value.bias.detach().repeat(len(NAMES), 1)
+    values, masked, source = profiles(rows=2)
+    masked[:] = False
+    own.load_state_dict(same)
+    for a, b in zip(own(values, masked, source), shared(values, masked, source), strict=True):
+        torch.testing.assert_close(a, b)
+    own.load_state_dict(state)
+    # One feature's weight reaches the output by that feature alone.
+    place = sorted(NAMES).index(NAMES[2])
+    before = own.represent(values, masked, source)
+    with torch.no_grad():
+        own.value.weight[place, ::2] += 1
+    hidden = masked.clone()
+    hidden[:, 2] = True
+    assert not torch.allclose(own.represent(values, masked, source), before)
+    after = own.represent(values, hidden, source)
+    with torch.no_grad():
+        own.value.weight[place, ::2] += 1
+    torch.testing.assert_close(own.represent(values, hidden, source), after)
+    with pytest.raises(SpecError, match="adapter is 'none', expected one of shared, own"):
+        CellPainTR(NAMES, 2, adapter="none")

@@ -321,3 +321,16 @@ def test_recipes_are_built_from_specs():
     assert build_recipe(spec, 5) == recipe(2, seed=5)
     with pytest.raises(SpecError, match="parameters do not fit"):
         build_recipe({**spec, "parameters": {}}, 5)
+
+
+def test_wells_that_are_evaluated_are_represented_as_among_all(profiles, chain):
+    folder, _ = chain
+    made_by = recipe("tokens")
+    whole = made_by.embed(profiles, folder / "tokens", hardware=CPU)
+    part = made_by.embed(profiles, folder / "tokens", wells="curated", hardware=CPU)
+    chosen = (profiles.metadata["Metadata_Control"] == "negcon") | profiles.metadata["Metadata_MoA"].notna()
+    assert 0 < chosen.sum() < len(profiles)
+    expected = whole.rows(chosen.to_numpy())
+    pd.testing.assert_frame_equal(part.metadata, expected.metadata)
+    np.testing.assert_allclose(part.features, expected.features, atol=1e-5)
+    assert (part.provenance["evaluated_wells"], whole.provenance["evaluated_wells"]) == ("curated", "all")

@@ -123,5 +123,4 @@ def test_house_tables_render_with_nothing_measured(root, name):
     for kind in ("md", "html", "tex"):
         assert "not run" in render_table(view, kind)
     if name == "cellpaintr_table1":
-        assert "yet: CellPainTR(1), CellPainTR(2), CellPainTR." in render_table(view, "html")
         assert "paper 0.40" in render_table(view, "html")

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from morphobench.errors import DataError, NotApplicable, SpecError
+from morphobench.profilenets.splits import split
 from morphobench.profiles import check_profiles
 from morphobench.representations.apply import represent
 
@@ -68,3 +69,19 @@ def test_missing_value(profiles):
 def test_correction_is_no_representation(profiles):
     with pytest.raises(SpecError, match="is not a Representation"):
         represent(profiles, None, ALL["combat"])
+
+
+def test_wells_for_testing_are_chosen_as_the_spec_says(profiles):
+    spec = {**SPECS["random"], "split": {"strategy": "random", "seed": 1, "fraction": 0.4}}
+    metadata = profiles.metadata.assign(Metadata_Split="train")
+    profiles = dataclasses.replace(profiles, metadata=metadata)
+    result = represent(profiles, None, spec)
+    expected = split(profiles.metadata, "random", 1, fraction=0.4)
+    assert set(expected) == {"train", "test"}
+    np.testing.assert_array_equal(result.column("Metadata_Split"), expected)
+    assert result.provenance["split"] == spec["split"]
+    assert (profiles.metadata["Metadata_Split"] == "train").all()
+    np.testing.assert_array_equal(result.features, represent(profiles, None, SPECS["random"]).features)
+    pd.testing.assert_frame_equal(
+        result.metadata.drop(columns="Metadata_Split"), profiles.metadata.drop(columns="Metadata_Split")
+    )

@@ -222,6 +222,31 @@ def test_numbers_of_a_part_on_the_command_line(root):
     assert (select["scenario"], select["plates"]) == (2, ["110000294901"])
 
 
+def test_a_scenario_is_whole(root):
+    """A scenario is sources and types of plates: those of the spec do not narrow it, those named beside it do."""
+    config = {**yaml.safe_load((root / "config.yaml").read_text()), "scale": "full"}
+
+    def selected(**subset):
+        house = load_house(root, {**config, "subset": {"cpg0016": subset}})
+        return house.datasets["cpg0016"]["plates"]["select"]
+
+    assert len(selected(batches=["Batch1"])["sources"]) == 12
+    found = selected(scenario=2)
+    assert (found["scenario"], found["sources"], found["plate_types"]) == (2, None, None)
+    assert found["block"]
+    assert selected(scenario=3, plate_types=["TARGET2"])["plate_types"] == ["TARGET2"]
+
+
+def test_the_model_branch_is_checked_like_the_other(house):
+    path = house / "specs" / "datasets" / "cpg0016.yaml"
+    line = spoil(
+        path,
+        'mad_normalise, scope: plate, "on": negcon, epsilon: 1.0e-6}\n  # Of',
+        "mad_normalize, scope: plate}\n  # Of",
+    )
+    assert sentence(house).startswith(f"{path}, line {line}: step names no preprocessing step: 'mad_normalize'")
+
+
 def test_a_users_own_copy(root, tmp_path):
     config = yaml.safe_load((root / "config.yaml").read_text())
     spec = load_house(root, {**config, "local": {"incucyte": str(tmp_path)}}).datasets["incucyte"]

@@ -26,7 +26,7 @@ def documents(**methods):
     }
     datasets = {
         "screen": {"images": {"units": []}},
-        "table": {"images": None},
+        "table": {"images": None, "preprocessing_model": [{"step": "impute"}]},
         "second": {"images": {"units": []}},
     }
     kinds = {"methods": specs, "datasets": datasets, "weights": {"imagenet": {}}}
@@ -111,6 +111,16 @@ def test_a_childs_scale_lies_over_its_parents():
         ({"a": {"scales": {"dmeo": {}}}}, "names no scale: 'dmeo'"),
         ({"a": {"starts_from": "b"}, "b": {"starts_from": "a"}}, "expected no circle"),
         ({"a": {"starts_from": "b"}, "b": {"input": "profiles"}}, "expected two methods with input 'images'"),
+        (
+            {"a": {"starts_from": "b"}, "b": {"input": "model_profiles", "datasets": ["table"]}},
+            "'a' with input 'images' starts from 'b' with input 'model_profiles'; expected two methods",
+        ),
+        ({"a": {"input": "model_profiles"}}, "data set 'screen' has no preprocessing_model"),
+        (
+            {"a": {"input": "model_profiles", "datasets": "all"}},
+            "a method with input 'model_profiles' needs a list of data sets under 'datasets'",
+        ),
+        ({"a": {"split": {"strategy": "random"}}}, "method 'a' is trained and has a key 'split'"),
         (
             {"a": {"starts_from": "b", "datasets": ["screen", "second"]}, "b": {}},
             "'b' does not take data set 'second'",

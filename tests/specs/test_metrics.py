@@ -191,5 +191,8 @@ def test_a_table_of_derived_metrics_runs_them_with_their_parts_and_neighbours(ho
 
 def test_units_of_published_numbers_are_checked_for_derived_metrics_too(house):
     spoil(house / "specs" / "metrics" / "leiden_nmi.yaml", "unit: score", "unit: seconds")
-    spoil(house / TABLE, "metric: leiden_nmi}", "metric: leiden_nmi_test}")
+    for table in (house / "specs" / "tables").glob("cellpaintr_*.yaml"):
+        text = table.read_text()
+        if "published: null" not in text:
+            table.write_text(text.replace("metric: leiden_nmi}", "metric: leiden_nmi_test}"))
     assert "but metric 'leiden_nmi_test' is in seconds" in sentence(house)

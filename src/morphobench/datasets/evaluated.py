@@ -26,7 +26,8 @@ def evaluated(profiles: Profiles, which: str) -> Profiles:
     """
     if which == "curated" and "Metadata_MoA" not in profiles.metadata:
         raise DataError(
-            "evaluated_wells is curated, but the profiles have no column Metadata_MoA; prepare them with mechanisms"
+            "evaluated_wells is curated, but the profiles have no column Metadata_MoA; prepare them with "
+            "reader_options.mechanisms"
         )
     chosen = chosen_wells(profiles.metadata, which).to_numpy(dtype=bool)
     if not chosen.any():

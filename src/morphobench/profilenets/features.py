@@ -145,7 +145,8 @@ class FeatureSpace:
         Raises
         ------
         DataError
-            If a feature occurs twice, one is unknown and that is an error, or the data set has none of the features.
+            If a feature occurs twice, one is unknown and that is an error, or the data set has none of the
+            features.
         """
         if unknown not in ("error", "leave_out"):
             raise ValueError(f"unknown is {unknown!r}, expected error or leave_out")
