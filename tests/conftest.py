@@ -12,7 +12,7 @@ pd.options.mode.copy_on_write = True
 ROOT = Path(__file__).resolve().parents[1]
 
 # Files that take minutes come first, so that two workers end at about the same time.
-LONGEST = ("test_images_run.py", "test_run.py", "test_screens.py", "test_planted_truth.py")
+LONGEST = ("test_images_run.py", "test_run.py", "test_networks_run.py", "test_screens.py", "test_planted_truth.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

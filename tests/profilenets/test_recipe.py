@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -103,10 +104,14 @@ def test_the_first_epoch_of_stage_2_trains_source_tokens_only(profiles, chain, t
     assert changed(weights(folder / "1"), weights(tmp_path)) == {"sources.known"}
 
 
-def test_tokens_of_a_held_out_source(profiles, chain):
+def test_tokens_of_a_held_out_source(profiles, chain, capsys):
     folder, _ = chain
-    with pytest.raises(DataError, match="source source_11 has no token"):
-        recipe(3).embed(profiles, folder / "3", hardware=CPU)
+    without = recipe(3).embed(profiles, folder / "3", hardware=CPU)
+    assert "not represented, since no token was fitted yet: source_11" in capsys.readouterr().out
+    assert without.provenance["sources_left_out"] == ["source_11"]
+    kept = profiles.column("Metadata_Source") != "source_11"
+    assert without.metadata["Metadata_Well"].tolist() == profiles.metadata.loc[kept, "Metadata_Well"].tolist()
+    assert set(without.metadata["Metadata_Split"]) == {"train"}
     before, after = weights(folder / "3"), weights(folder / "tokens")
     assert {name for name in before if not torch.equal(before[name], after[name])} == {"sources.added"}
     found = recipe("tokens").embed(profiles, folder / "tokens", hardware=CPU)
@@ -198,9 +203,9 @@ def test_a_file_and_a_table_train_the_same(profiles, tmp_path):
     made(profiles, tmp_path / "other", seed=1)
     assert not changed(weights(tmp_path / "table"), weights(tmp_path / "file"))
     assert changed(weights(tmp_path / "table"), weights(tmp_path / "other"))
-    known = profiles.rows(profiles.column("Metadata_Source") != "source_9")
-    with pytest.raises(DataError, match="source source_11 has no token"):
-        recipe().embed(known, tmp_path / "file", hardware=CPU)
+    renamed = profiles.metadata.replace({"Metadata_Source": {"source_9": "source_12"}})
+    with pytest.raises(DataError, match="source source_12 has no token"):
+        recipe().embed(replace(profiles, metadata=renamed), tmp_path / "file", hardware=CPU)
 
 
 def test_an_interrupted_training_is_gone_on_with(profiles, tmp_path, monkeypatch, capsys):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from morphobench.errors import DataError, SpecError
 from morphobench.files import sha256_of
@@ -182,7 +183,8 @@ class CellPainTRRecipe(ProfileMethod):
         """Return the representations of rows of the profiles, in their order, by a model's folder.
 
         Features that the network knows and the profiles lack are masked. ``Metadata_Split`` says what the recipe
-        holds out.
+        holds out. Sources that are held out and have no token yet cannot be represented: their wells are left out,
+        and the provenance names them as ``sources_left_out``.
 
         Parameters
         ----------
@@ -203,6 +205,7 @@ class CellPainTRRecipe(ProfileMethod):
         rows = rows_of(profiles)
         metadata = rows.metadata().reset_index(drop=True)
         metadata["Metadata_Split"] = split_rows(metadata, **self._split(), source=self.source)
+        strange = self._without_token(metadata, trained.sources)
         data = ProfileData(
             profiles,
             composition="plate",
@@ -210,7 +213,7 @@ class CellPainTRRecipe(ProfileMethod):
             seed=self.seed,
             space=trained.space,
             sources=trained.sources,
-            split={"strategy": "none"},
+            split={"strategy": "sources", "hidden": strange} if strange else {"strategy": "none"},
             wells=wells,
             source=self.source,
             unknown=self.unknown,
@@ -236,10 +239,21 @@ class CellPainTRRecipe(ProfileMethod):
             "absent_features": list(data.alignment.absent),
             "features_left_out": list(data.alignment.unknown),
             "evaluated_wells": wells,
+            "sources_left_out": strange,
         }
         metadata = metadata.iloc[data.rows].reset_index(drop=True)
         names = tuple(f"cellpaintr_{i:04d}" for i in range(features.shape[1]))
         return Profiles(metadata, features, names, provenance)
+
+    def _without_token(self, metadata: pd.DataFrame, known: Sources) -> list[str]:
+        """Return the sources that the model has no token for because the recipe holds them out; say so."""
+        if self.split != "sources" or self.fits_tokens:
+            return []
+        held_out = metadata.loc[metadata["Metadata_Split"] == "test", self.source].astype(str)
+        strange = sorted(set(held_out) - set(known.names))
+        if strange:
+            print(f"not represented, since no token was fitted yet: {', '.join(strange)}", flush=True)
+        return strange
 
     def _parent(self, start: str | Path | None) -> TrainedNetwork | None:
         """Return the model to start from, checked."""
