@@ -50,7 +50,7 @@ from morphobench.specs.lines import load_yaml
 from morphobench.specs.methods import at_scale, inherited
 
 SPECS = Path(__file__).resolve().parents[1] / "specs" / "methods"
-METHODS = {1: "cellpaintr_1", 3: "cellpaintr"}
+METHODS = {1: "cellpaintr_coded_1", 3: "cellpaintr_coded"}
 SOURCES = 12
 PARTS = ("forward", "backward", "AdamW")
 # Haralick's measures of texture: with scales and angles there are enough of them for any size.

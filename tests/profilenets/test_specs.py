@@ -85,7 +85,12 @@ def test_stages_are_the_papers(houses):
     for value in found:
         assert (value["width"], value["blocks"], value["order"]) == (256, 4, 2)
         assert (value["mask_low"], value["mask_high"], value["temperature"]) == (0.05, 0.4, 0.07)
-        assert (value["grouped"], value["split"]) == (True, "none")
+        assert (value["grouped"], value["window"], value["split"]) == (True, "two_sided", "none")
+    for method in ("cellpaintr_coded_1", "cellpaintr_coded_2", "cellpaintr_coded"):
+        value = values(house, method)
+        assert (value["grouped"], value["window"], value["order"]) == (False, "one_sided", 2)
+    described = values(house, "cellpaintr_described")
+    assert (described["adapter"], described["order"], described["reduction"]) == ("own", 3, "sum")
 
 
 def test_the_models_profiles_are_prepared_as_the_network_expects(houses):

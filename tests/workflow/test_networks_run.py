@@ -1,6 +1,7 @@
 """A whole run of networks trained on profiles, at scale tiny: stages, a hidden source, what a change reruns."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -124,3 +125,26 @@ def test_a_failed_stage_is_the_reason_that_the_table_gives(made, tmp_path):
     assert (
         status.loc["CellPainTR"].astype(str).apply(lambda c: c.str.contains("cellpaintr_source_")).any(axis=None)
     )
+
+
+def test_the_documented_use_of_a_model(made, root, tmp_path, monkeypatch, capsys):
+    page = (root / "docs" / "cellpaintr.md").read_text()
+    block = re.search(r"```python\n(.*?)```", page, re.S).group(1)
+    table = pd.read_parquet(made.path / "results/tiny/cpg0016/prepared/model_profiles.parquet")
+    known = facts(made, "cellpaintr_source_3")["sources"]
+    table = table[table["Metadata_Source"].isin(known)].reset_index(drop=True)
+    features = [c for c in table if not c.startswith("Metadata_")]
+    table[features] = 3 * table[features] + 7
+    table.loc[4, features[0]] = np.nan
+    # Columns in another order, and one that is missing.
+    table = table[[*reversed(features[1:]), *(c for c in table if c.startswith("Metadata_")), features[0]]]
+    table.drop(columns=features[3]).to_parquet(tmp_path / "my_raw_profiles.parquet")
+    monkeypatch.chdir(tmp_path)
+    block = block.replace(
+        "results/full/cpg0016/cellpaintr/", f"{made.path}/results/tiny/cpg0016/cellpaintr_source_3/"
+    )
+    names = {}
+    exec(block, names)
+    assert len(names["embedding"]) == len(table)
+    assert names["embedding"].provenance["absent_features"] == [features[3]]
+    assert str(tuple(known)) in capsys.readouterr().out

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from morphobench.errors import DataError, SpecError
 from morphobench.files import sha256_of
@@ -23,8 +22,7 @@ from morphobench.profilenets.data import ProfileData
 from morphobench.profilenets.model import CellPainTR
 from morphobench.profilenets.objectives import Objective
 from morphobench.profilenets.profile_method import ProfileMethod, content_of, digest_of, plain, rows_of
-from morphobench.profilenets.rows import Rows
-from morphobench.profilenets.sources import Sources
+from morphobench.profilenets.sources import held_out_without_token, with_new_sources
 from morphobench.profilenets.splits import split as split_rows
 from morphobench.profilenets.stages import Stage, device_of, represent, train_stage
 from morphobench.profilenets.trained import TrainedNetwork, read_network, write_network
@@ -205,7 +203,11 @@ class CellPainTRRecipe(ProfileMethod):
         rows = rows_of(profiles)
         metadata = rows.metadata().reset_index(drop=True)
         metadata["Metadata_Split"] = split_rows(metadata, **self._split(), source=self.source)
-        strange = self._without_token(metadata, trained.sources)
+        strange = []
+        if self.split == "sources" and not self.fits_tokens:
+            strange = held_out_without_token(metadata, self.source, trained.sources)
+        if strange:
+            print(f"not represented, since no token was fitted yet: {', '.join(strange)}", flush=True)
         data = ProfileData(
             profiles,
             composition="plate",
@@ -244,16 +246,6 @@ class CellPainTRRecipe(ProfileMethod):
         metadata = metadata.iloc[data.rows].reset_index(drop=True)
         names = tuple(f"cellpaintr_{i:04d}" for i in range(features.shape[1]))
         return Profiles(metadata, features, names, provenance)
-
-    def _without_token(self, metadata: pd.DataFrame, known: Sources) -> list[str]:
-        """Return the sources that the model has no token for because the recipe holds them out; say so."""
-        if self.split != "sources" or self.fits_tokens:
-            return []
-        held_out = metadata.loc[metadata["Metadata_Split"] == "test", self.source].astype(str)
-        strange = sorted(set(held_out) - set(known.names))
-        if strange:
-            print(f"not represented, since no token was fitted yet: {', '.join(strange)}", flush=True)
-        return strange
 
     def _parent(self, start: str | Path | None) -> TrainedNetwork | None:
         """Return the model to start from, checked."""
@@ -311,7 +303,8 @@ class CellPainTRRecipe(ProfileMethod):
     def _data(self, profiles: Profiles | str | Path, parent: TrainedNetwork | None) -> ProfileData:
         sources, split = parent.sources if parent else None, self._split()
         if parent and self.fits_tokens:
-            sources, split = self._new_sources(rows_of(profiles), parent.sources)
+            rows = rows_of(profiles)
+            sources, split = with_new_sources(rows.metadata(), self.source, parent.sources, rows.where)
         return ProfileData(
             profiles,
             composition=self.composition,
@@ -327,21 +320,6 @@ class CellPainTRRecipe(ProfileMethod):
             plates_at_once=self.plates_at_once,
             unknown=self.unknown,
         )
-
-    def _new_sources(self, rows: Rows, known: Sources) -> tuple[Sources, dict[str, Any]]:
-        """Return the sources with the new ones after them, and the split that trains on these alone."""
-        metadata = rows.metadata()
-        if self.source not in metadata:
-            raise DataError(f"{rows.where}: column {self.source}, whose values have tokens, is missing")
-        found = metadata[self.source].astype(str).to_numpy()
-        sources = known.extended(found)
-        if sources == known:
-            raise DataError(
-                f"{rows.where}: the model has tokens for all of its sources ({', '.join(sorted(set(found)))}); "
-                f"expected a new one to fit"
-            )
-        old = [name for name in known.names if name in set(found)]
-        return sources, {"strategy": "sources", "hidden": old} if old else {"strategy": "none"}
 
     def _network(self, data: ProfileData, parent: TrainedNetwork | None) -> CellPainTR:
         if parent is None:

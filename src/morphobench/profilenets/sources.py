@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,3 +45,32 @@ class Sources:
                 f"for another source must be fitted first"
             )
         return codes.to_numpy(dtype=np.int64)
+
+
+def with_new_sources(
+    metadata: pd.DataFrame, column: str, known: Sources, where: str
+) -> tuple[Sources, dict[str, Any]]:
+    """Return the sources with those of the wells that are new after them, and a split that trains on these alone.
+
+    Raises
+    ------
+    DataError
+        If the wells lack the column, or none of them is of a new source.
+    """
+    if column not in metadata:
+        raise DataError(f"{where}: column {column}, whose values have tokens, is missing")
+    found = metadata[column].astype(str).to_numpy()
+    sources = known.extended(found)
+    if sources == known:
+        raise DataError(
+            f"{where}: the model has tokens for all of its sources ({', '.join(sorted(set(found)))}); "
+            f"expected a new one to fit"
+        )
+    old = [name for name in known.names if name in set(found)]
+    return sources, {"strategy": "sources", "hidden": old} if old else {"strategy": "none"}
+
+
+def held_out_without_token(metadata: pd.DataFrame, column: str, known: Sources) -> list[str]:
+    """Return the sources of the test split that have no token, sorted."""
+    held_out = metadata.loc[metadata["Metadata_Split"] == "test", column].astype(str)
+    return sorted(set(held_out) - set(known.names))
