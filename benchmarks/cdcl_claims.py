@@ -37,7 +37,8 @@ from morphobench.images.prepare import load_callable
 from morphobench.images.store import ImageStore
 from morphobench.images.unit import UnitFiles
 from morphobench.images.write import write_unit
-from morphobench.learning.recipes import Hardware, build_recipe
+from morphobench.learning.recipes import build_recipe
+from morphobench.learning.runs import Hardware
 from morphobench.metrics.accuracy import knn_accuracy
 from morphobench.metrics.evaluation import Evaluation
 from morphobench.metrics.mixing import kbet_p_values

@@ -37,7 +37,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from morphobench.learning.train import Hardware
+from morphobench.learning.runs import Hardware
 from morphobench.profilenets.data import ProfileData
 from morphobench.profilenets.hyena import fft_convolution
 from morphobench.profilenets.model import CellPainTR

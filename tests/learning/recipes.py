@@ -10,7 +10,7 @@ from morphobench.learning.recipes import (
     SupervisedRecipe,
     UntrainedRecipe,
 )
-from morphobench.learning.train import Hardware
+from morphobench.learning.runs import Hardware
 
 CPU = Hardware(accelerator="cpu")
 NETWORK: dict[str, Any] = {

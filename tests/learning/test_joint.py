@@ -8,7 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from morphobench.learning import joint
 from morphobench.learning.losses import Centres, barlow_loss
-from morphobench.learning.training import DivergedError
+from morphobench.learning.runs import DivergedError
 from tests.learning.small_methods import byol, cdcl, make_domains, make_views
 
 PROCESSES = 2

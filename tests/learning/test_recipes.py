@@ -15,8 +15,8 @@ from morphobench.learning.augment import MultiCrop
 from morphobench.learning.backbones import create_backbone
 from morphobench.learning.losses import view_pairs
 from morphobench.learning.model import read_trained
-from morphobench.learning.recipes import Hardware, build_recipe
-from morphobench.learning.training import DivergedError
+from morphobench.learning.recipes import build_recipe
+from morphobench.learning.runs import DivergedError, Hardware
 from morphobench.profiles import read_profiles, write_profiles
 from tests.learning.conftest import make_store
 from tests.learning.recipes import CPU, FAMILIES, TRAINED, recipe, train

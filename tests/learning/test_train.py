@@ -16,13 +16,13 @@ from morphobench.errors import DataError, SpecError
 from morphobench.images.store import ImageStore
 from morphobench.learning.augment import CentreCrop, View
 from morphobench.learning.backbones import create_backbone
+from morphobench.learning.collapse import watch
 from morphobench.learning.data import ScreenData
 from morphobench.learning.embed import features_of
 from morphobench.learning.methods import SelfDistillation
 from morphobench.learning.model import read_trained
-from morphobench.learning.monitor import watch
+from morphobench.learning.runs import DivergedError
 from morphobench.learning.train import digest_of
-from morphobench.learning.training import DivergedError
 from morphobench.metrics.accuracy import knn_predictions
 from tests.learning.trainings import BACKBONE, tiny_method, train
 
@@ -81,7 +81,7 @@ def assert_same(a, b):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_interrupted_training_ends_with_the_same_weights(store, tmp_path, capsys, workers):
-    from morphobench.learning.train import Hardware
+    from morphobench.learning.runs import Hardware
 
     whole = train(store, tmp_path / "whole", tmp_path / "c1")
     options = {"hardware": Hardware(accelerator="cpu", workers=workers)}
@@ -326,7 +326,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from morphobench.images.store import ImageStore
-from morphobench.learning.train import Hardware
+from morphobench.learning.runs import Hardware
 from tests.learning.trainings import train
 
 store, folder, devices = sys.argv[1:]

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from morphobench.errors import SpecError
-from morphobench.learning.training import DivergedError, private_randomness
+from morphobench.learning.runs import DivergedError, private_randomness
 from tests.learning.small_methods import PROBE, byol, cdcl, make_domains, make_views, supervised
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2])

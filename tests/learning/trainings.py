@@ -8,7 +8,8 @@ from morphobench.images.store import ImageStore
 from morphobench.learning.augment import CentreCrop, MultiCrop, View
 from morphobench.learning.data import ScreenData
 from morphobench.learning.methods import SelfDistillation
-from morphobench.learning.train import Hardware, fit
+from morphobench.learning.runs import Hardware
+from morphobench.learning.train import fit
 
 BACKBONE = {
     "name": "deit_tiny_patch16_224",

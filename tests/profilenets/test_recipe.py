@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from morphobench.errors import DataError, SpecError
-from morphobench.learning.training import DivergedError
+from morphobench.learning.runs import DivergedError
 from morphobench.profilenets import history
 from morphobench.profilenets import recipe as recipes
 from morphobench.profilenets.data import ProfileData

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from morphobench.errors import DataError, SpecError
-from morphobench.learning.train import LAST, Hardware
-from morphobench.learning.training import DivergedError
+from morphobench.learning.runs import LAST, DivergedError, Hardware
 from morphobench.profilenets import history, stages
 from morphobench.profilenets.data import ProfileData
 from morphobench.profilenets.masking import draw_mask, draw_ratio

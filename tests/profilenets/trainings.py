@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from morphobench.learning.train import Hardware
-from morphobench.learning.training import private_randomness
+from morphobench.learning.runs import Hardware, private_randomness
 from morphobench.profilenets.data import ProfileData
 from morphobench.profilenets.model import CellPainTR
 from morphobench.profilenets.objectives import Objective

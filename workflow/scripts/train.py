@@ -8,7 +8,8 @@ sys.path.insert(0, str(Path(snakemake.scriptdir).parents[1] / "src"))
 from morphobench.jobs import logged_job  # noqa: E402 - the path above makes an uninstalled checkout work
 
 with logged_job(snakemake.log[0]):
-    from morphobench.learning.recipes import Hardware, build_recipe
+    from morphobench.learning.recipes import build_recipe
+    from morphobench.learning.runs import Hardware
     from morphobench.profiles import write_profiles
 
     recipe = build_recipe(snakemake.params.spec, seed=int(snakemake.wildcards.seed))

@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(snakemake.scriptdir).parents[1] / "src"))
 from morphobench.jobs import logged_job  # noqa: E402 - the path above makes an uninstalled checkout work
 
 with logged_job(snakemake.log[0]):
-    from morphobench.learning.train import Hardware
+    from morphobench.learning.runs import Hardware
     from morphobench.profilenets.profile_method import build_recipe
     from morphobench.profiles import write_profiles
 

@@ -15,8 +15,8 @@ from morphobench.errors import DataError, SpecError
 from morphobench.files import sha256_of
 from morphobench.images.store import ImageStore
 from morphobench.learning.embed import embed
-from morphobench.learning.model import ENCODER, Trained, read_trained
-from morphobench.learning.train import Hardware
+from morphobench.learning.model import Trained, read_trained
+from morphobench.learning.runs import ENCODER, Hardware
 from morphobench.profiles import Profiles
 
 

@@ -22,7 +22,8 @@ from morphobench.learning.backbones import Backbone, create_backbone
 from morphobench.learning.heads import DINOHead, byol_predictor, byol_projector
 from morphobench.learning.joint import precise
 from morphobench.learning.losses import Centres, barlow_loss, byol_loss, dino_loss, view_pairs
-from morphobench.learning.training import TrainingModule, private_randomness
+from morphobench.learning.runs import private_randomness
+from morphobench.learning.training import TrainingModule
 
 Domains = tuple[Tensor | None, Tensor | None]
 

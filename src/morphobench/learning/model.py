@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +17,9 @@ from morphobench.files import atomic_path, write_json
 from morphobench.learning.augment import CentreCrop
 from morphobench.learning.backbones import Backbone, create_backbone
 from morphobench.learning.normalise import Normalisation
+from morphobench.learning.runs import ENCODER, FACTS, versions
 
-PACKAGES = ("morphobench", "torch", "lightning", "timm", "numpy", "pandas", "safetensors")
-ENCODER, HEAD, FACTS, NORMALISATION = (
-    "encoder.safetensors",
-    "head.safetensors",
-    "model.json",
-    "normalisation.parquet",
-)
+HEAD, NORMALISATION = "head.safetensors", "normalisation.parquet"
 
 
 @dataclass(frozen=True)
@@ -119,15 +112,3 @@ def read_trained(folder: str | Path) -> Trained:
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     head = load_file(folder / HEAD) if (folder / HEAD).is_file() else None
     return Trained(load_file(folder / ENCODER), facts, Normalisation.read(folder / NORMALISATION), head)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and the packages that make a model."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    # With the build, such as +cu128, which a package's metadata may leave out.
-    return {**found, "torch": str(torch.__version__)}

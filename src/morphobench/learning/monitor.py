@@ -15,41 +15,17 @@ from torch import nn
 
 from morphobench.files import atomic_path
 from morphobench.learning.augment import CentreCrop
+from morphobench.learning.collapse import LEAST_RANK, LEAST_SPREAD, WATCHED, watch
 from morphobench.learning.data import ScreenData
 from morphobench.learning.embed import features_of
-from morphobench.learning.training import DivergedError, TrainingModule
+from morphobench.learning.runs import DivergedError
+from morphobench.learning.training import TrainingModule
 from morphobench.metrics.accuracy import knn_predictions
-from morphobench.metrics.health import health
 from morphobench.report.figures_style import COLOURS, pyplot, save
 
-# Below these the features hardly tell images apart. A network that has just been made is well above them.
-LEAST_SPREAD, LEAST_RANK = 0.01, 2.0
-# So many validation images tell whether features collapse.
-WATCHED = 512
 # Seconds between pictures during training; drawing one takes half a second.
 DRAW_EVERY = 60.0
 SELECTIONS = ("knn", "last")
-
-
-def watch(features: np.ndarray) -> dict[str, Any]:
-    """Return whether features collapse.
-
-    Parameters
-    ----------
-    features
-        (N, D).
-
-    Returns
-    -------
-    dict
-        ``embedding_spread``: root mean square distance of the L2-normalised features to their mean, 0 to 1;
-        ``effective_rank`` of the same (:func:`morphobench.metrics.health.health`); ``collapsed``.
-    """
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    facts = health(features / np.maximum(length, 1e-12))
-    spread, rank = facts["spread"], facts["effective_rank"]
-    collapsed = facts["status"] == "collapsed" or spread < LEAST_SPREAD or rank < LEAST_RANK
-    return {"embedding_spread": spread, "effective_rank": rank, "collapsed": bool(collapsed)}
 
 
 class Monitor(Callback):

@@ -17,15 +17,16 @@ from morphobench.corrections.apply import build
 from morphobench.images.store import ImageStore
 from morphobench.learning.augment import CentreCrop, MultiCrop, View
 from morphobench.learning.backbones import create_backbone
+from morphobench.learning.collapse import WATCHED, watch
 from morphobench.learning.data import ScreenData
 from morphobench.learning.embed import features_of
 from morphobench.learning.image_method import ImageMethod, Job
 from morphobench.learning.methods import BYOL, SelfDistillation, Supervised
 from morphobench.learning.model import Trained, no_cost, read_trained, write_model
-from morphobench.learning.monitor import WATCHED, watch
 from morphobench.learning.normalise import Normalisation
-from morphobench.learning.train import Hardware, digest_of, fit
-from morphobench.learning.training import TrainingModule, private_randomness
+from morphobench.learning.runs import Hardware, private_randomness
+from morphobench.learning.train import digest_of, fit
+from morphobench.learning.training import TrainingModule
 
 __all__ = [
     "BYOLRecipe",

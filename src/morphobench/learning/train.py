@@ -10,7 +10,6 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,55 +25,8 @@ from morphobench.learning.augment import CentreCrop, MultiCrop
 from morphobench.learning.data import ScreenData
 from morphobench.learning.model import Trained, read_trained, write_model
 from morphobench.learning.monitor import SELECTIONS, Monitor
-from morphobench.learning.training import DivergedError, TrainingModule
-
-LAST = "last.ckpt"
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """What a training runs on.
-
-    Parameters
-    ----------
-    accelerator, devices, strategy
-        As lightning's ``Trainer`` takes them; several devices share each mini-batch by ``ddp``.
-    precision
-        ``bf16-mixed`` or ``32-true``; None for the first on a GPU and the second elsewhere (bf16 on a CPU is more
-        than ten times slower).
-    workers
-        Reading processes, see :meth:`morphobench.learning.data.ScreenData.loader`.
-    threads
-        How many threads torch may use on the CPU; None for its default.
-    """
-
-    accelerator: str = "auto"
-    devices: int = 1
-    strategy: str = "auto"
-    precision: str | None = None
-    workers: int = 0
-    threads: int | None = None
-
-    @classmethod
-    def of_job(cls, *, gpus: int, threads: int) -> Hardware:
-        """Return what a job has that was given so many GPUs and CPU cores.
-
-        Without a GPU all cores compute. With some, a few of the cores read mini-batches ahead of them.
-        """
-        if not gpus:
-            return cls(accelerator="cpu", threads=threads)
-        return cls(accelerator="gpu", devices=gpus, workers=min(4, max(0, threads - 1)), threads=threads)
-
-    @contextmanager
-    def used(self) -> Iterator[None]:
-        """Let torch use that many threads inside the block, and as many as before after it."""
-        before = torch.get_num_threads()
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+from morphobench.learning.runs import LAST, DivergedError, Hardware
+from morphobench.learning.training import TrainingModule
 
 
 class _Feed(LightningDataModule):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,33 +11,10 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional
 
-from morphobench.errors import MorphobenchError, SpecError
+from morphobench.errors import SpecError
 from morphobench.learning import schedules
 from morphobench.learning.joint import joint_sum, precise, rank
-
-
-class DivergedError(MorphobenchError):
-    """A loss is not finite any more; the message names the step and the learning rate."""
-
-
-@contextmanager
-def private_randomness(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Draw torch's random numbers by a seed inside the block, and leave the generators outside as they were.
-
-    Parameters
-    ----------
-    seed
-        Of the CPU's generator, and of the device's if it is a GPU.
-    device
-        Where else random numbers are drawn.
-    """
-    gpu = device is not None and device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if gpu else []):
-        torch.default_generator.manual_seed(seed)
-        if gpu:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
+from morphobench.learning.runs import DivergedError
 
 
 class TrainingModule(LightningModule):

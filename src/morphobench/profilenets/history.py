@@ -10,11 +10,13 @@ from typing import Any
 import pandas as pd
 
 from morphobench.files import atomic_path
-from morphobench.learning.monitor import LEAST_RANK, LEAST_SPREAD
+from morphobench.learning.collapse import LEAST_RANK, LEAST_SPREAD
 from morphobench.report.figures_style import COLOURS, GREY, pyplot, save
 
 # Mini-batches that one row is the mean of.
 LOG_EVERY = 25
+# Seconds between pictures during training; drawing one takes a third of a second.
+DRAW_EVERY = 60.0
 
 
 class History:
@@ -36,7 +38,7 @@ class History:
         self._sums: dict[str, float] = {}
         self._steps = self._wells = 0
         self._row_seconds = 0.0
-        self._begun = time.monotonic()
+        self._begun = self._drawn = time.monotonic()
 
     def begin(self) -> None:
         """Measure time from now on."""
@@ -93,12 +95,15 @@ class History:
         self.rows, self.seconds, self._sums = list(state["rows"]), state["seconds"], dict(state["sums"])
         self._steps, self._wells, self._row_seconds = state["steps"], state["wells"], state["row_seconds"]
 
-    def write(self, folder: Path) -> None:
-        """Write ``losses.csv`` and ``losses.png``."""
+    def write(self, folder: Path, *, last: bool = True) -> None:
+        """Write ``losses.csv`` and, if it is the last time or the last picture is old, ``losses.png``."""
         table = pd.DataFrame(self.rows)
         with atomic_path(folder / "losses.csv") as part:
             table.to_csv(part, index=False)
-        draw(table, folder / "losses.png")
+        now = time.monotonic()
+        if last or now - self._drawn >= DRAW_EVERY:
+            draw(table, folder / "losses.png")
+            self._drawn = now
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from morphobench.corrections.apply import build
 from morphobench.errors import DataError
 from morphobench.files import sha256_of
-from morphobench.learning.train import Hardware
+from morphobench.learning.runs import Hardware
 from morphobench.profilenets.rows import FileRows, HeldRows, Rows
 from morphobench.profilenets.trained import TrainedNetwork
 from morphobench.profiles import Profiles

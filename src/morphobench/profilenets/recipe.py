@@ -15,9 +15,7 @@ import numpy as np
 
 from morphobench.errors import DataError, SpecError
 from morphobench.files import sha256_of
-from morphobench.learning.model import ENCODER
-from morphobench.learning.train import Hardware
-from morphobench.learning.training import private_randomness
+from morphobench.learning.runs import ENCODER, Hardware, private_randomness
 from morphobench.profilenets.data import ProfileData
 from morphobench.profilenets.model import CellPainTR
 from morphobench.profilenets.objectives import Objective

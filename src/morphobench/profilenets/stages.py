@@ -23,9 +23,8 @@ from torch import nn
 
 from morphobench.errors import DataError, SpecError
 from morphobench.files import atomic_path
-from morphobench.learning.monitor import WATCHED, watch
-from morphobench.learning.train import LAST, Hardware
-from morphobench.learning.training import DivergedError, private_randomness
+from morphobench.learning.collapse import WATCHED, watch
+from morphobench.learning.runs import LAST, DivergedError, Hardware, private_randomness
 from morphobench.profilenets.data import ProfileData
 from morphobench.profilenets.history import History
 from morphobench.profilenets.masking import draw_mask, draw_ratio
@@ -211,7 +210,7 @@ class _Run:
         with atomic_path(self.last) as part:
             torch.save(kept, part)
         if self.history.rows:
-            self.history.write(self.folder)
+            self.history.write(self.folder, last=False)
         self.history.begin()
 
     def go(self) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from morphobench.errors import DataError
 from morphobench.files import atomic_path, write_json
-from morphobench.learning.model import ENCODER, FACTS, versions
+from morphobench.learning.runs import ENCODER, FACTS, versions
 from morphobench.profilenets.features import FeatureSpace
 from morphobench.profilenets.model import CellPainTR
 from morphobench.profilenets.sources import Sources
