@@ -3,7 +3,11 @@
 import os
 from pathlib import Path
 
-import pandas as pd
+# Before anything reads it: two workers whose libraries start two threads each wait for one another, and trainings of
+# tiny networks then take a hundred times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pandas as pd  # noqa: E402 - see above
 import pytest
 
 # pycytominer turns this on where it is imported; without it a result would hang on which test ran before.

@@ -81,11 +81,11 @@ def known(files):
 
 def test_wells_can_be_chosen(raw):
     files = raw("cpg0016", compounds=9)
-    everything, plain = read(files)
+    everything, plain = read(files, mechanisms=False)
     assert "Metadata_MoA" not in everything
     moa = known(files)
     assert plain.notes["perturbations of known mechanism"] == len(moa)
-    controls, _ = read(files, wells="controls")
+    controls, _ = read(files, wells="controls", mechanisms=False)
     pd.testing.assert_frame_equal(
         controls, everything[everything["Metadata_Control"] != "trt"].reset_index(drop=True)
     )
