@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-# Before anything reads it: two workers whose libraries start two threads each wait for one another, and trainings of
-# tiny networks then take a hundred times as long.
+# Before anything reads it: two workers whose libraries start two threads each wait for one another, and trainings
+# of tiny networks then take a hundred times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pandas as pd  # noqa: E402 - see above

@@ -120,6 +120,7 @@ def test_wells_that_look_alike_score_one_half_whatever_the_sizes(train, test):
     assert {s.n for s in scores} == {2 * min(train, test) // 5}
 
 
+@pytest.mark.slow
 def test_a_shift_of_the_held_out_wells_lowers_the_score_down_to_zero():
     shifts = np.array([0, 0.4, 0.8, 1.6, 3])
     found = [np.mean([held_out(wells(s, 200, 150, seed=i)).value for i in range(6)]) for s in shifts]

@@ -316,6 +316,7 @@ def peaks(path: Path, composition: str) -> tuple[int, int]:
         pa.set_memory_pool(default)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("composition", COMPOSITIONS)
 def test_memory_does_not_grow_with_plates(tmp_path, composition):
     """30 plates more are 4.6 MB of features; a reader that kept one copy of them would grow by that."""

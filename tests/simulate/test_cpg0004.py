@@ -188,6 +188,7 @@ def learnable(folder):
     return np.array(values), pd.DataFrame(rows, columns=["plate", "sample"])
 
 
+@pytest.mark.slow
 def test_compounds_show_across_plates_and_with_strength_0_do_not(tmp_path):
     right = {}
     for name, strengths in {
@@ -213,6 +214,7 @@ def between_plates(folder):
     return means.var(axis=0).sum() / values.var(axis=0).sum()
 
 
+@pytest.mark.slow
 def test_plates_differ_and_with_strength_0_do_not(tmp_path):
     share = {}
     for name, strength in (("none", 0.0), ("some", 1.0)):

@@ -191,6 +191,7 @@ def accuracy(root, strength, seed):
     return cross_val_score(model, statistics(samples), treated, groups=groups, cv=GroupKFold(3)).mean()
 
 
+@pytest.mark.slow
 def test_without_strength_nothing_is_learnt_and_with_it_something(tmp_path):
     # 360 images: the standard error of chance is 0.026.
     nothing = [accuracy(tmp_path / f"none{seed}", 0.0, seed) for seed in range(2)]

@@ -159,6 +159,7 @@ def test_truth_names_every_class(small):
     assert truth.loc[truth["well_type"] == "treatment", "mechanism"].nunique() == 3
 
 
+@pytest.mark.slow
 def test_treatments_show_across_experiments_and_with_strength_0_do_not(tmp_path):
     rxrx1.simulate({**LEARN, "strength": 0.0}, tmp_path / "none", 0)
     rxrx1.simulate(LEARN, tmp_path / "some", 0)
@@ -183,6 +184,7 @@ def test_strength_0_leaves_no_pixel_of_a_treatment(tmp_path):
     assert a == b
 
 
+@pytest.mark.slow
 def test_experiments_show_and_with_strength_0_do_not(tmp_path):
     score = {}
     for name, strengths in (("none", {"batch_strength": 0.0, "plate_strength": 0.0}), ("some", {})):

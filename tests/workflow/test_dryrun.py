@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 import yaml
 
 from .conftest import TINY
@@ -24,6 +25,7 @@ def test_dry_run_of_everything_and_of_one_table(checkout):
     assert rules_planned(one)["render_table"] == 1
 
 
+@pytest.mark.slow
 def test_full_scale_needs_nothing_simulated(checkout):
     planned = rules_planned(checkout.snakemake("-n", "--config", "scale=full").stdout)
     assert "simulate" not in planned
@@ -31,6 +33,7 @@ def test_full_scale_needs_nothing_simulated(checkout):
     assert planned["fetch_unit"] == planned["prepare_unit"] == 24 + 136 + 36 + 7
 
 
+@pytest.mark.slow
 def test_a_mirror_replaces_the_simulated_stand_ins(checkout, tmp_path):
     (tmp_path / "mirror").mkdir()
     arguments = ("-n", "--config", f"mirror={tmp_path / 'mirror'}", "--", "bbbc021_corrections")
@@ -38,12 +41,14 @@ def test_a_mirror_replaces_the_simulated_stand_ins(checkout, tmp_path):
     assert "simulate" not in planned
 
 
+@pytest.mark.slow
 def test_targets_lists_tables_and_figures(checkout):
     text = checkout.snakemake("targets").stdout
     for name in ("bbbc021_corrections", "funk22_published", "cellpaintr_table1", "mcvae_fig2b", "cellpaintr_fig7"):
         assert name in text
 
 
+@pytest.mark.slow
 def test_rulegraph(checkout):
     assert "digraph" in checkout.snakemake("--rulegraph").stdout
 
@@ -63,6 +68,7 @@ def test_bad_spec_is_one_sentence(checkout):
     assert "Traceback" not in result.stderr + result.stdout
 
 
+@pytest.mark.slow
 def test_slurm_profile_sends_gpu_jobs_to_their_partition(checkout):
     spec = yaml.safe_load((checkout.path / "specs/methods/random.yaml").read_text())
     spec |= {"id": "gpu_noise", "resources": {"mem_mb": 1000, "runtime": 10, "gpu": 1}}
@@ -78,6 +84,7 @@ def test_slurm_profile_sends_gpu_jobs_to_their_partition(checkout):
     assert all("partition cpu)" in job and "GPU" not in job for job in others)
 
 
+@pytest.mark.slow
 def test_importable_as_a_module(checkout, tmp_path):
     user = tmp_path / "user"
     user.mkdir()
