@@ -39,7 +39,11 @@ def facts(copy, method):
 
 def test_the_table_is_complete(made):
     frame = pd.read_csv(made.path / f"results/tiny/tables/{TABLE}.csv").set_index("row")
-    assert set(frame["status"]) == {"ok"}, frame.loc[frame["status"] != "ok", ["column", "status"]].to_string()
+    # A source has one batch at this scale: among its wells there is nothing to mix.
+    alone = ["silhouette_batch_test", "batch_classifier_control_test", "batch_classifier_nocontrol_test"]
+    alone = frame["metric"].isin([*alone, "aggregate_batch_test", "aggregate_overall_test"])
+    wrong = frame[frame["status"] != np.where(alone, "not_applicable", "ok")]
+    assert wrong.empty, wrong[["column", "status"]].to_string()
     assert {"Baseline", "CellPainTR", "Perfect embedding"} <= set(frame.index)
     # The paper's fourteen columns, and how the new source fits in with the known ones.
     paper = pd.read_csv(made.path / "specs/published/cellpaintr-table1.csv")
@@ -113,14 +117,13 @@ def test_a_changed_stage_trains_itself_and_those_after_it(made, tmp_path):
 
 def test_a_failed_stage_is_the_reason_that_the_table_gives(made, tmp_path):
     copy = made.copy(tmp_path / "checkout")
-    copy.edit(
-        "specs/methods/cellpaintr_2.yaml", "learning_rate: {value: 0.00001", "learning_rate: {value: 1.0e+30"
-    )
-    copy.edit("specs/methods/cellpaintr_1.yaml", "      learning_rate: {value: 0.002, source: guess}\n", "")
+    epochs = "      epochs: {value: 2, source: guess}\n"
+    rate = "      learning_rate: {value: 1.0e+30, source: guess}\n"
+    copy.edit("specs/methods/cellpaintr_2.yaml", epochs, epochs + rate)
     copy.snakemake("--cores", "2", *TINY, "--", TABLE, check=False)
     frame = pd.read_csv(copy.path / f"results/tiny/tables/{TABLE}.csv").set_index("row")
     assert set(frame.loc["CellPainTR", "status"]) == {"failed"}
-    assert set(frame.loc["Baseline", "status"]) == {"ok"}
+    assert "failed" not in set(frame.loc["Baseline", "status"])
     status = pd.read_csv(copy.path / f"results/tiny/tables/{TABLE}.status.csv").set_index("row")
     assert (
         status.loc["CellPainTR"].astype(str).apply(lambda c: c.str.contains("cellpaintr_source_")).any(axis=None)
