@@ -70,3 +70,11 @@ def test_nothing_left_behind(root, pattern):
         for path in (root / folder).rglob("*"):
             if path.suffix in (".py", ".smk", ".rst", ".yaml"):
                 assert not re.search(pattern, path.read_text()), f"{path} has {pattern}"
+
+
+def test_every_rule_that_uses_a_gpu_has_a_partition_in_the_slurm_profile(root):
+    text = "\n".join(path.read_text() for path in sorted((root / "rules").glob("*.smk")))
+    rules = set(re.findall(r"^use rule \w+ as (\w+_gpu) with:$", text, re.M))
+    assert rules >= {"embed_gpu", "train_gpu", "train_network_gpu"}
+    profile = yaml.safe_load((root / "profiles" / "slurm" / "config.yaml").read_text())
+    assert {rule for rule, set_ in profile["set-resources"].items() if "slurm_partition" in set_} == rules
