@@ -232,7 +232,10 @@ def test_the_columns_of_table_1_are_derived_for_held_out_wells():
     assert {"map_control", "map_nonrep"} <= set(DERIVED.values())
 
 
-@pytest.mark.parametrize("metric", list(DERIVED))
+# Aggregates run all of their parts once more.
+@pytest.mark.parametrize(
+    "metric", [pytest.param(m, marks=[pytest.mark.slow] * m.startswith("aggregate")) for m in DERIVED]
+)
 def test_a_derived_metric_is_its_base_on_the_wells_of_the_split(metric):
     profiles = three_splits()
     test = profiles.column("Metadata_Split") == "test"

@@ -53,7 +53,12 @@ def errors(net, feed) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("composition", "contrast", "epochs"), [("plate", 0.0, 10), ("source", 1.0, 30), ("mixed", 1.0, 30)]
+    ("composition", "contrast", "epochs"),
+    [
+        ("plate", 0.0, 10),
+        pytest.param("source", 1.0, 30, marks=pytest.mark.slow),
+        pytest.param("mixed", 1.0, 30, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.usefixtures("no_pictures")
 def test_every_stage_learns(profiles, tmp_path, composition, contrast, epochs):
