@@ -267,6 +267,16 @@ def test_rows_of_the_published_name_come_first_and_others_stand_in(tmp_path):
     np.testing.assert_allclose(coded, [100 * values("d", f, 0) for f in range(FOLDS)])
 
 
+def test_a_table_with_some_of_the_rows_has_no_say_beside_one_with_all(tmp_path):
+    write_published(tmp_path)
+    whole, part = plan_and_store(tmp_path), plan_and_store(tmp_path, rows=ROWS[:2], id_="v")
+    every, pair = "p-t,s,A@train,acc,>,*,acc", "p-t,s,A@train,acc,>,B@train,acc"
+    frame = judged(tmp_path, [part, whole], every, pair)
+    assert frame[["claim", "table"]].to_numpy().tolist() == [["c0", "t"], ["c1", "v"], ["c1", "t"]]
+    alone = one(tmp_path, [part], every)
+    assert (alone["verdict"], alone["table"]) == ("not measured", "v")
+
+
 def test_sides_may_stand_in_two_tables_of_one_data_set(tmp_path):
     write_published(tmp_path)
     first = plan_and_store(tmp_path)

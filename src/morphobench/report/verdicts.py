@@ -83,7 +83,8 @@ class Outcome:
 def judge_claims(claims: Sequence[Claim], tables: Sequence[MeasuredTable], published: str | Path) -> pd.DataFrame:
     """Return one row a claim and table (or pair of tables) that measures it, columns :data:`CLAIM_COLUMNS`.
 
-    A claim that no table measures has one row with the verdict ``not measured`` and the reason.
+    A claim that no table measures has one row with the verdict ``not measured`` and the reason. A table that has
+    some of a claim's rows, such as one of variants, has no say where another has all of them.
 
     Notes
     -----
@@ -121,13 +122,14 @@ def judge_claims(claims: Sequence[Claim], tables: Sequence[MeasuredTable], publi
 
 
 def _candidates(claim: Claim, tables: Sequence[MeasuredTable]) -> list[tuple[MeasuredTable, MeasuredTable]]:
-    """Return the pairs of tables, mostly one table twice, that have a row for at least one of the comparisons."""
+    """Return the pairs of tables, mostly one table twice, with rows for all comparisons; if none has, for some."""
     lefts, rights = ([t for t in tables if source in t.files] for source in claim.sources)
     same = claim.sources[0] == claim.sources[1]
     pairs = (
         [(t, t) for t in lefts] if same else [p for p in product(lefts, rights) if p[0].dataset == p[1].dataset]
     )
-    return [p for p in pairs if any(not _absent(claim, p, c) for c in claim.comparisons)]
+    held = [(p, [not _absent(claim, p, c) for c in claim.comparisons]) for p in pairs]
+    return [p for p, has in held if all(has)] or [p for p, has in held if any(has)]
 
 
 def _absent(claim: Claim, pair: tuple[MeasuredTable, MeasuredTable], comparison: Comparison) -> list[str]:
