@@ -70,8 +70,8 @@ def test_bad_spec_is_one_sentence(checkout):
 
 @pytest.mark.slow
 def test_slurm_profile_sends_gpu_jobs_to_their_partition(checkout):
-    spec = yaml.safe_load((checkout.path / "specs/methods/random.yaml").read_text())
-    spec |= {"id": "gpu_noise", "resources": {"mem_mb": 1000, "runtime": 10, "gpu": 1}}
+    spec = {"id": "gpu_noise", "extends": "random", "label": "Noise", "summary": "Noise, on a GPU."}
+    spec |= {"resources": {"mem_mb": 1000, "runtime": 10, "gpu": 1}}
     (checkout.path / "specs/methods/gpu_noise.yaml").write_text(yaml.safe_dump(spec))
     checkout.edit("specs/tables/bbbc021_corrections.yaml", "method: random,", "method: gpu_noise,")
     text = checkout.snakemake("--profile", "slurm", "-n", "bbbc021_corrections").stdout
