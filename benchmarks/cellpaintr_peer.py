@@ -1,8 +1,7 @@
 """CellPainTR's authors' network, from a checkout of https://github.com/CellPainTR/CellPainTR, beside ours.
 
-Nothing of theirs is here; commit c2c20f2 was used. What had to be replaced for it to run:
+Nothing of theirs is here; commit c2c20f2 was used. It needs einops (`pip install einops`). What was replaced:
 
-- einops, where it is not installed, by a function for the patterns that the Hyena operator uses;
 - the tokenizer, of which the models use only the number of the padding token;
 - the loop of their scripts, which import a module, utils, that the repository lacks: AdamW and clipping are
   PyTorch's as there, but gradients are not looked over for NaN, nor their norm computed once more.
@@ -20,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
@@ -36,17 +35,6 @@ def commit(folder: Path) -> str:
     """Return the checkout's commit, or that it is no git repository."""
     found = subprocess.run(["git", "-C", folder, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown commit"
-
-
-def _rearrange(x: Tensor, pattern: str, o: int | None = None) -> Tensor:
-    """Return what ``einops.rearrange`` would, for the patterns that the Hyena operator uses."""
-    if pattern in ("b l d -> b d l", "b d l -> b l d"):
-        return x.transpose(1, 2)
-    if pattern == "l (o d) -> o d l":
-        return x.unflatten(1, (o, -1)).permute(1, 2, 0)
-    if pattern == "(o d) -> o d":
-        return x.unflatten(0, (o, -1))
-    raise NotImplementedError(f"einops is not installed, and its place-holder lacks {pattern!r}")
 
 
 class _Sized(nn.Module):
@@ -73,9 +61,8 @@ class _Sized(nn.Module):
 
 def network(folder: Path, features: int, stage: int, *, double: bool = False) -> _Sized:
     """Return their network of this size, with the rest of their ``configs/config.json``."""
-    if "einops" not in sys.modules and importlib.util.find_spec("einops") is None:
-        sys.modules["einops"] = ModuleType("einops")
-        sys.modules["einops"].rearrange = _rearrange
+    if importlib.util.find_spec("einops") is None:
+        sys.exit("the authors' code needs einops, which is not installed; run: pip install einops")
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     config = json.loads((folder / "configs" / "config.json").read_text())

@@ -3,6 +3,7 @@ import pytest
 
 from morphobench.datasets.jump_selection import SCENARIOS, select_plates, split_plates
 from morphobench.errors import DataError, SpecError
+from morphobench.specs import load_house
 
 from .conftest import load_spec
 
@@ -34,6 +35,17 @@ def test_scenarios_have_the_known_numbers_of_plates(root, real, scenario):
     chosen, blocked = split_plates({"plate": raw.path("plate")}, select)
     assert (len(chosen), chosen["Metadata_Batch"].nunique()) == COUNTS[scenario]
     assert len(blocked) == (125 if scenario == 5 else 0)
+
+
+@pytest.mark.mirror
+def test_full_scale_is_the_papers_sources_and_all_their_compound_plates(root, real):
+    """The number that README and docs/data.md name."""
+    spec = load_house(root, {"scale": "full"}).datasets["cpg0016"]
+    chosen, _ = split_plates({"plate": real("cpg0016").path("plate")}, spec["plates"]["select"])
+    assert (len(chosen), chosen["Metadata_Source"].nunique()) == (1819, 12)
+    assert not set(chosen["Metadata_PlateType"]) & {"ORF", "CRISPR"}
+    for page in ("README.md", "docs/data.md", "docs/decisions.md"):
+        assert "1,819" in (root / page).read_text()
 
 
 @pytest.mark.mirror

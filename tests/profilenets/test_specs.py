@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from morphobench.datasets.splits import split
 from morphobench.profilenets.profile_method import build_recipe
 from morphobench.profilenets.recipe import HELD_OUT, SHARED
 from morphobench.profilenets.scaling import model_steps
-from morphobench.profilenets.splits import split
 from morphobench.specs import load_house
 from morphobench.specs.lines import load_yaml
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from morphobench.datasets.splits import split
 from morphobench.errors import DataError, NotApplicable, SpecError
-from morphobench.profilenets.splits import split
 from morphobench.profiles import check_profiles
 from morphobench.representations.apply import represent
 

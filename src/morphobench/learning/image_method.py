@@ -16,7 +16,7 @@ from morphobench.files import sha256_of
 from morphobench.images.store import ImageStore
 from morphobench.learning.embed import embed
 from morphobench.learning.model import Trained, read_trained
-from morphobench.learning.runs import ENCODER, Hardware
+from morphobench.learning.runs import ENCODER, Hardware, origin_of
 from morphobench.profiles import Profiles
 
 
@@ -154,15 +154,7 @@ class ImageMethod(ABC):
         trained = read_trained(folder)
         self._check_model(trained, store, fold, Path(folder))
         gpu = torch.cuda.is_available() and hardware.accelerator != "cpu"
-        facts = trained.facts
-        provenance = {
-            "method": facts["method"],
-            "method_spec": facts["configuration"]["parameters"],
-            "seed": self.seed,
-            "model": facts["digest"],
-            "collapsed": facts["collapsed"],
-            "selected": facts["selected"],
-        }
+        provenance = origin_of(trained.facts, self.seed)
         with hardware.used():
             encoder = trained.encoder().to("cuda" if gpu else "cpu")
             profiles = embed(encoder, store, fold, trained.view(), provenance=provenance)

@@ -15,7 +15,7 @@ from torch import nn
 
 from morphobench.files import atomic_path
 from morphobench.learning.augment import CentreCrop
-from morphobench.learning.collapse import LEAST_RANK, LEAST_SPREAD, WATCHED, watch
+from morphobench.learning.collapse import LEAST_RANK, LEAST_SPREAD, WATCHED, draw_collapse, watch
 from morphobench.learning.data import ScreenData
 from morphobench.learning.embed import features_of
 from morphobench.learning.runs import DivergedError
@@ -230,12 +230,5 @@ def draw_losses(table: pd.DataFrame, path: Path) -> None:
         rate = middle.twinx()
         rate.plot(table["step"], table["learning_rate"], color="#8A8A8A", lw=1)
         rate.set_ylabel("learning rate (grey)")
-        right.plot(judged["step"], judged.get("embedding_spread", []), color=COLOURS[0], marker="o", ms=3)
-        right.axhline(LEAST_SPREAD, color="#D62728", lw=1, ls=":")
-        right.set(xlabel="step", title="Collapse watch", ylim=(0, 1.05))
-        right.set_ylabel("spread of normalised features (blue)")
-        ranks = right.twinx()
-        ranks.plot(judged["step"], judged.get("effective_rank", []), color=COLOURS[1], marker="^", ms=3)
-        ranks.set_ylim(0, None)
-        ranks.set_ylabel("effective rank (orange)")
+        draw_collapse(right, judged, "step", "features")
         save(figure, path)

@@ -5,11 +5,14 @@ Neither lightning nor timm is imported here: a training that needs neither shoul
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 import torch
 
@@ -100,3 +103,20 @@ def versions() -> dict[str, str]:
             found[package] = "not installed"
     # With the build, such as +cu128, which a package's metadata may leave out.
     return {**found, "torch": str(torch.__version__)}
+
+
+def hashed(facts: Mapping[str, Any]) -> str:
+    """Return a name for a model, 20 hexadecimal digits: a hash of all that determines it."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:20]
+
+
+def origin_of(facts: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Return what the provenance of an embedding says of the model that made it, from its ``model.json``."""
+    return {
+        "method": facts["method"],
+        "method_spec": facts["configuration"]["parameters"],
+        "seed": seed,
+        "model": facts["digest"],
+        "collapsed": facts["collapsed"],
+        "selected": facts["selected"],
+    }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import sys
 import warnings
@@ -25,7 +23,7 @@ from morphobench.learning.augment import CentreCrop, MultiCrop
 from morphobench.learning.data import ScreenData
 from morphobench.learning.model import Trained, read_trained, write_model
 from morphobench.learning.monitor import SELECTIONS, Monitor
-from morphobench.learning.runs import LAST, DivergedError, Hardware
+from morphobench.learning.runs import LAST, DivergedError, Hardware, hashed
 from morphobench.learning.training import TrainingModule
 
 
@@ -47,8 +45,7 @@ class _Feed(LightningDataModule):
 
 def digest_of(configuration: Mapping[str, Any], store: ImageStore, facts: Mapping[str, Any]) -> str:
     """Return a name for a model: a hash of its configuration, its images, and what is drawn from them."""
-    whole = {"configuration": configuration, "store": store.facts, "data": facts}
-    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:20]
+    return hashed({"configuration": configuration, "store": store.facts, "data": facts})
 
 
 def fit(

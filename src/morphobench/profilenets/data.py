@@ -24,13 +24,13 @@ import pandas as pd
 import torch
 
 from morphobench.datasets.jump_annotations import chosen_wells
+from morphobench.datasets.splits import split as split_rows
 from morphobench.errors import DataError, SpecError
 from morphobench.learning.randomness import sample_keys
 from morphobench.learning.sampling import column_codes
 from morphobench.profilenets.features import FeatureSpace
 from morphobench.profilenets.rows import FileRows, HeldRows, Rows
 from morphobench.profilenets.sources import Sources
-from morphobench.profilenets.splits import split as split_rows
 from morphobench.profiles import Profiles
 
 __all__ = ["COMPOSITIONS", "FeatureSpace", "ProfileData", "Sources"]
@@ -64,7 +64,7 @@ class ProfileData:
     wells
         ``all``, ``controls`` or ``curated``, see :func:`morphobench.datasets.jump_annotations.chosen_wells`.
     split
-        ``strategy`` and further arguments of :func:`morphobench.profilenets.splits.split`.
+        ``strategy`` and further arguments of :func:`morphobench.datasets.splits.split`.
     source
         Column of the source tokens: ``Metadata_Source``, or the batch where all is of one source.
     label

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from morphobench.files import atomic_path
-from morphobench.learning.collapse import LEAST_RANK, LEAST_SPREAD
+from morphobench.learning.collapse import LEAST_RANK, LEAST_SPREAD, draw_collapse
 from morphobench.report.figures_style import COLOURS, GREY, pyplot, save
 
 # Mini-batches that one row is the mean of.
@@ -118,12 +118,5 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         left.set(xlabel="mini-batch", title="Loss and its parts")
         left.legend(frameon=False)
         judged = table[table["embedding_spread"].notna()] if "embedding_spread" in table else table.iloc[:0]
-        right.plot(judged["step"], judged.get("embedding_spread", []), color=COLOURS[0], marker="o", ms=3)
-        right.axhline(LEAST_SPREAD, color="#D62728", lw=1, ls=":")
-        right.set(xlabel="mini-batch", title="Collapse watch", ylim=(0, 1.05))
-        right.set_ylabel("spread of normalised representations (blue)")
-        ranks = right.twinx()
-        ranks.plot(judged["step"], judged.get("effective_rank", []), color=COLOURS[1], marker="^", ms=3)
-        ranks.set_ylim(0, None)
-        ranks.set_ylabel("effective rank (orange)")
+        draw_collapse(right, judged, "mini-batch", "representations")
         save(figure, path)

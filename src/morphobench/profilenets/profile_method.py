@@ -66,11 +66,6 @@ def plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def digest_of(facts: Mapping[str, Any]) -> str:
-    """Return a name for a model: a hash of all that determines it, JSON-able."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
-
-
 def content_of(profiles: Profiles | str | Path) -> str:
     """Return a hash of all that a training can see of profiles: of the file's bytes, or of the table's values."""
     if not isinstance(profiles, Profiles):

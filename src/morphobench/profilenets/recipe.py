@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from morphobench.datasets.splits import split as split_rows
 from morphobench.errors import DataError, SpecError
 from morphobench.files import sha256_of
-from morphobench.learning.runs import ENCODER, Hardware, private_randomness
+from morphobench.learning.runs import ENCODER, Hardware, hashed, origin_of, private_randomness
 from morphobench.profilenets.data import ProfileData
 from morphobench.profilenets.model import CellPainTR
 from morphobench.profilenets.objectives import Objective
-from morphobench.profilenets.profile_method import ProfileMethod, content_of, digest_of, plain, rows_of
+from morphobench.profilenets.profile_method import ProfileMethod, content_of, plain, rows_of
 from morphobench.profilenets.sources import held_out_without_token, with_new_sources
-from morphobench.profilenets.splits import split as split_rows
 from morphobench.profilenets.stages import Stage, device_of, represent, train_stage
 from morphobench.profilenets.trained import TrainedNetwork, read_network, write_network
 from morphobench.profiles import Profiles
@@ -55,7 +55,7 @@ class CellPainTRRecipe(ProfileMethod):
     composition, batch_size, plates_at_once, wells, label, source, unknown
         See :class:`morphobench.profilenets.data.ProfileData`; ``label`` is used if the contrast has weight.
     split, split_seed, fraction, hidden
-        Arguments of :func:`morphobench.profilenets.splits.split`: what is held out for testing.
+        Arguments of :func:`morphobench.datasets.splits.split`: what is held out for testing.
     seed
         Of all else that is random.
 
@@ -157,7 +157,7 @@ class CellPainTRRecipe(ProfileMethod):
             known["start"] = sha256_of(parent.folder / ENCODER)
         if "code" in configuration:
             known["code"] = configuration["code"]
-        digest = digest_of(known)
+        digest = hashed(known)
         kept = Path(checkpoints) / digest
         with hardware.used():
             data = self._data(profiles, parent)
@@ -228,14 +228,8 @@ class CellPainTRRecipe(ProfileMethod):
                 f"{rows.where}: the representation of row {data.rows[int(wrong.argmax())]} is not finite; the "
                 f"network has diverged"
             )
-        facts = trained.facts
         provenance = {
-            "method": facts["method"],
-            "method_spec": facts["configuration"]["parameters"],
-            "seed": self.seed,
-            "model": facts["digest"],
-            "collapsed": facts["collapsed"],
-            "selected": facts["selected"],
+            **origin_of(trained.facts, self.seed),
             "absent_features": list(data.alignment.absent),
             "features_left_out": list(data.alignment.unknown),
             "evaluated_wells": wells,

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from morphobench.corrections.apply import build, parameter_values
+from morphobench.datasets.splits import split as split_rows
 from morphobench.errors import NotApplicable
-from morphobench.profilenets.splits import split as split_rows
 from morphobench.profiles import Profiles, check_profiles
 from morphobench.representations.base import Representation
 
@@ -30,7 +30,7 @@ def represent(
         The data set's gene sets (``entity, set, collection``), or None.
     spec
         A method spec of kind ``representation`` or ``control``; its ``split``, if it has one, holds arguments of
-        :func:`morphobench.profilenets.splits.split`.
+        :func:`morphobench.datasets.splits.split`.
     seed
         Of the representation.
 

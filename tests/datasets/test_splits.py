@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from morphobench.datasets.splits import split
 from morphobench.errors import DataError, SpecError
-from morphobench.profilenets.splits import split
 
-from .plates import LabPlate, together
+from ..profilenets.plates import LabPlate, together
 
 
 @pytest.fixture(scope="module")
